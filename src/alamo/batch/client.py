@@ -1,0 +1,473 @@
+"""The connection of this process to a manager: sends programs, receives outcomes.
+
+    any thread ──► send() ──► manager ──► receiver thread ──► Program (wakes waits)
+                                                └──► callback thread
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import queue
+import socket
+import subprocess
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from alamo import linux
+from alamo.batch import launch, spill
+from alamo.batch.outcomes import Program
+from alamo.batch.waiting import acquire_until, deadline_of
+from alamo.errors import AuthenticationFailed, BatchBroken, ProtocolError, SubmitAfterClose, WaitTimeout
+from alamo.protocol import auth
+from alamo.protocol import messages as msg
+from alamo.protocol import pickling
+from alamo.protocol.blocks import BlockMaker
+from alamo.protocol.framing import MessageReader, encode_all, send_all
+from alamo.worker.context import context
+
+log = logging.getLogger("alamo")
+
+#: uids of client n begin at n times this.
+_UIDS_A_CLIENT = 1 << 40
+_HANDSHAKE_S = 30.0
+#: A pickle of a function up to this size, without cloudpickle's help, is its module and name.
+_REFERENCE_BYTES = 512
+#: After the connection broke, how long the manager's exit status is waited for.
+_EXIT_WAIT_S = 2.0
+
+_clients: weakref.WeakSet[Client] = weakref.WeakSet()
+
+
+class Client:
+    """One registered client of one manager.
+
+    Attributes:
+        number: its number in the session; 0 is the primary.
+        is_primary: it started the manager.
+        slots: tasks that the service runs at once.
+        memory: where outcomes are kept.
+        uids: numbers for new tasks.
+    """
+
+    def __init__(self, address: str, secret_path: str, sock: socket.socket | None = None) -> None:
+        self.address = address
+        self.secret_path = secret_path
+        self.process: subprocess.Popen[bytes] | None = None
+        self.is_primary = False
+        self._start(sock)
+        _clients.add(self)
+
+    def _start(self, sock: socket.socket | None) -> None:
+        """Set up everything that belongs to one connection, and register."""
+        self._pid = os.getpid()
+        self._send_lock = threading.Lock()
+        self._reader: MessageReader[msg.Message] = MessageReader(msg.ToClient)
+        self._programs: dict[int, Program] = {}
+        self._program_numbers = itertools.count()
+        self._functions: dict[bytes, int] = {}
+        self._function_numbers: dict[int, tuple[Any, int]] = {}
+        self._blocked_waits = 0
+        self._blocked_lock = threading.Lock()
+        self._calls: queue.SimpleQueue[tuple[Program, int] | None] = queue.SimpleQueue()
+        self._callback_thread: threading.Thread | None = None
+        self.closed = False
+        self.broken: BatchBroken | None = None
+        self.ended = threading.Event()
+        self._leaving = False
+        self.memory = spill.ResultMemory(spill.default_budget_bytes(), self._release_blocks)
+        self._sock = sock if sock is not None else self._connect()
+        self._handshake(by_socket_pair=sock is not None)
+        self.uids: Iterator[int] = itertools.count(self.number * _UIDS_A_CLIENT + 1)
+        self.blocks = BlockMaker(self.number + 1)
+        self._receiver = threading.Thread(target=self._receive, name="alamo-receiver", daemon=True)
+        self._receiver.start()
+
+    @classmethod
+    def launch(cls, slots: int, log_level: int) -> Client:
+        """Start a manager and become its primary client."""
+        process, sock, secret = launch.start_manager(slots, log_level)
+        try:
+            client = cls("", "", sock)
+        except BaseException:
+            linux.kill_tree(process.pid)
+            process.wait()
+            raise
+        del secret
+        client.process = process
+        client.is_primary = True
+        return client
+
+    # -- registering -----------------------------------------------------------------------
+
+    def _connect(self) -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.connect(self.address)
+        except OSError as error:
+            sock.close()
+            raise BatchBroken(
+                f"no manager answers at {self.address}: {error}; the Batch has ended, or belongs to another user or machine"
+            ) from error
+        return sock
+
+    def _handshake(self, by_socket_pair: bool) -> None:
+        self._sock.settimeout(_HANDSHAKE_S)
+        nonce = auth.make_secret()
+        secret = b""
+        welcome = None if by_socket_pair else self._next_message()
+        if isinstance(welcome, msg.Challenge):
+            try:
+                with open(self.secret_path, "rb") as file:
+                    secret = file.read()
+            except OSError as error:
+                raise AuthenticationFailed(f"the secret of the Batch cannot be read: {error}") from error
+            answer = auth.proof(secret, b"client", welcome.nonce)
+            worker = context.worker if context.address == self.address else -1
+            self.send([msg.Hello(msg.VERSION, answer, nonce, os.getpid(), worker)])
+            welcome = None
+        if welcome is None:
+            welcome = self._next_message()
+        if isinstance(welcome, msg.Refused):
+            raise AuthenticationFailed(f"the manager refused this client: {welcome.reason}")
+        if not isinstance(welcome, msg.Welcome):
+            raise ProtocolError(f"the manager began with {type(welcome).__name__}")
+        if not by_socket_pair and not auth.is_proof(secret, b"manager", nonce, welcome.proof):
+            raise AuthenticationFailed(f"whoever answers at {self.address} is not the manager of this Batch")
+        self._sock.settimeout(None)
+        self.number = welcome.client
+        self.address, self.secret_path = welcome.address, welcome.secret_path
+        self.host, self.manager_pid = welcome.host, welcome.pid
+        self.slots = welcome.slots
+
+    def _next_message(self) -> msg.Message:
+        try:
+            while True:
+                for message in self._reader.messages():
+                    return message
+                if not self._reader.receive(self._sock):
+                    raise BatchBroken("the manager ended while this client registered")
+        except OSError as error:
+            raise BatchBroken(f"the manager did not answer while this client registered: {error}") from error
+
+    # -- sending ---------------------------------------------------------------------------
+
+    def send(self, messages: Sequence[msg.Message], fds: Sequence[int] = ()) -> None:
+        """Send messages in one piece.
+
+        Raises:
+            BatchBroken: the service is gone.
+        """
+        data = encode_all(messages)
+        with self._send_lock:
+            try:
+                send_all(self._sock, data, fds)
+            except OSError as error:
+                if self.broken is not None:
+                    raise self.broken from error
+                raise BatchBroken(f"the connection to the manager is broken: {error}") from error
+
+    def check_open(self) -> None:
+        """Raise unless work can be submitted."""
+        if self.closed:
+            raise SubmitAfterClose("this Batch was closed; work must be submitted before close()")
+        if self.broken is not None:
+            raise self.broken
+
+    def new_program(self) -> Program:
+        """An empty program, known here and not yet to the manager."""
+        program = Program(next(self._program_numbers), self)
+        self._programs[program.number] = program
+        return program
+
+    def forget_program(self, program: Program) -> None:
+        """No outcomes of the program are expected."""
+        self._programs.pop(program.number, None)
+
+    def function_number(self, function: Callable[..., Any]) -> int:
+        """The number of a function that the manager knows, sending it if it is new.
+
+        Functions that travel by reference are looked up by identity; others are pickled
+        anew by each program, for what they refer to may have changed.
+
+        Raises:
+            SerializationError: it cannot be pickled.
+        """
+        known = self._function_numbers.get(id(function))
+        if known is not None and known[0] is function:
+            return known[1]
+        blob = pickling.dump_function(function)
+        number = self._functions.get(blob)
+        if number is None:
+            number = self._functions[blob] = len(self._functions)
+            self.send([msg.FunctionDefined(number, blob)])
+        if len(blob) < _REFERENCE_BYTES and b"cloudpickle" not in blob:
+            self._function_numbers[id(function)] = (function, number)
+        return number
+
+    def _release_blocks(self, blocks: list[int]) -> None:
+        if self.broken is None and not self.ended.is_set():
+            try:
+                self.send([msg.BlocksReleased(blocks)])
+            except BatchBroken:
+                pass
+
+    # -- receiving -------------------------------------------------------------------------
+
+    def _receive(self) -> None:
+        reason = ""
+        try:
+            while self._reader.receive(self._sock):
+                for message in self._reader.messages():
+                    self._take(message)
+        except (OSError, ProtocolError, ValueError) as error:
+            reason = str(error)
+        self._connection_ended(reason)
+
+    def _take(self, message: msg.Message) -> None:
+        match message:
+            case msg.Results():
+                program = self._programs.get(message.program)
+                if program is not None:
+                    self._called(program, program.add_results(message))
+                elif message.blocks:
+                    self._release_blocks([block for _, block in message.blocks])
+            case msg.Skipped():
+                program = self._programs.get(message.program)
+                if program is not None:
+                    self._called(program, program.add_skipped(message))
+            case msg.BlockMade(block, size):
+                self.memory.add_block(block, size, self._reader.take_descriptors(message)[0])
+            case msg.BlocksFree(blocks):
+                gone = self.blocks.freed(blocks)
+                if gone:
+                    self.send([msg.BlocksGone(gone)])
+            case msg.BlocksGone(blocks):
+                self.memory.blocks.gone(blocks)
+            case msg.Logged(name, level, text):
+                logging.getLogger(name).log(level, "%s", text)
+            case msg.Ended(reason):
+                self._ended_by_manager(reason)
+
+    def _called(self, program: Program, elements: Iterable[int]) -> None:
+        """Queue callbacks; a program whose outcomes are all here is let go."""
+        for element in elements:
+            if self._callback_thread is None:
+                self._callback_thread = threading.Thread(
+                    target=self._run_callbacks, name="alamo-callbacks", daemon=True
+                )
+                self._callback_thread.start()
+            self._calls.put((program, element))
+        if not program.remaining and not program.growing:
+            self._programs.pop(program.number, None)
+
+    def _run_callbacks(self) -> None:
+        while True:
+            call = self._calls.get()
+            if call is None:
+                return
+            program, element = call
+            error: BaseException | None = None
+            callback = program.end_callback if element < 0 else program.callbacks.get(element)
+            assert callback is not None
+            try:
+                if element < 0:
+                    callback.function(*callback.args)
+                else:
+                    callback.function(program.value(element), *callback.args)
+            except BaseException as problem:
+                error = problem
+                what = "a compiled task" if element < 0 else program.title(element)
+                log.exception("the callback of %s raised %s", what, type(problem).__name__)
+            program.callback_done(element, error)
+            del program, callback, call
+
+    # -- waiting ---------------------------------------------------------------------------
+
+    @contextmanager
+    def _lending_slot(self) -> Iterator[None]:
+        """While a task waits here, its worker's slot serves other tasks."""
+        if context.worker < 0 or context.address != self.address:
+            yield
+            return
+        with self._blocked_lock:
+            self._blocked_waits += 1
+            if self._blocked_waits == 1:
+                self.send([msg.Blocked(True)])
+        try:
+            yield
+        finally:
+            with self._blocked_lock:
+                self._blocked_waits -= 1
+                if not self._blocked_waits and self.broken is None:
+                    self.send([msg.Blocked(False)])
+
+    def wait_element(self, program: Program, element: int, timeout_s: float | None) -> None:
+        """Wait until an element has an outcome.
+
+        Raises:
+            WaitTimeout: the time is over.
+            BatchBroken: the outcome will never come.
+        """
+        if program.has(element):
+            return
+        deadline = deadline_of(timeout_s)
+        lock = program.waiter(element)
+        if lock is not None:
+            with self._lending_slot():
+                if not acquire_until(lock, deadline):
+                    program.forget_waiter(element, lock)
+                    if not program.has(element):
+                        raise WaitTimeout(f"{program.title(element)} has not ended after {timeout_s} s; it goes on")
+        if not program.has(element):
+            raise self._broken_for(program, element)
+
+    def wait_program(self, program: Program, timeout_s: float | None, what: str) -> None:
+        """Wait until all tasks of a program have outcomes and their callbacks have run."""
+        deadline = deadline_of(timeout_s)
+        with_callbacks = threading.current_thread() is not self._callback_thread
+        while not program.has_ended(with_callbacks):
+            lock = program.end_waiter(with_callbacks)
+            if lock is not None:
+                with self._lending_slot():
+                    if not acquire_until(lock, deadline):
+                        program.forget_waiter(-1, lock)
+                        raise WaitTimeout(
+                            f"{what}: {program.remaining} tasks have not ended after {timeout_s} s; they go on"
+                        )
+            elif program.broken is not None:
+                raise self._broken_for(program, -1)
+
+    def wait_task(self, program: Program, element: int, timeout_s: float | None) -> None:
+        """Wait until one task has an outcome and its callback, if any, has run."""
+        deadline = deadline_of(timeout_s)
+        self.wait_element(program, element, timeout_s)
+        while element in program.callbacks and threading.current_thread() is not self._callback_thread:
+            lock = program.callback_waiter(element)
+            if lock is not None and not acquire_until(lock, deadline):
+                program.forget_waiter(-1, lock)
+                raise WaitTimeout(
+                    f"the callback of {program.title(element)} has not ended after {timeout_s} s; it goes on"
+                )
+
+    def _broken_for(self, program: Program, element: int) -> BaseException:
+        error = program.broken or self.broken or BatchBroken("the Batch has ended")
+        what = program.title(element) if element >= 0 else f"{program.remaining} tasks"
+        again = BatchBroken(f"{what} will get no result: {error}")
+        again.__cause__ = error
+        return again
+
+    # -- the end ---------------------------------------------------------------------------
+
+    def _ended_by_manager(self, reason: str) -> None:
+        self._leaving = True
+        if reason:
+            self._break(BatchBroken(f"the Batch on {self.host} ended: {reason}"))
+        self.ended.set()
+
+    def _connection_ended(self, reason: str) -> None:
+        if not self._leaving:
+            text = f"the manager (pid {self.manager_pid} on {self.host}) is gone"
+            text += self._manager_status() + (f": {reason}" if reason else "")
+            self._break(BatchBroken(text))
+        self.ended.set()
+        self._calls.put(None)
+
+    def _manager_status(self) -> str:
+        if self.process is None:
+            return ""
+        try:
+            status = self.process.wait(timeout=_EXIT_WAIT_S)
+        except subprocess.TimeoutExpired:
+            return ""
+        if status < 0:
+            return f", ended by signal {-status}; killed from outside, perhaps for lack of memory"
+        return f", it exited with status {status}"
+
+    def _break(self, error: BatchBroken) -> None:
+        if self.broken is None:
+            self.broken = error
+        for program in list(self._programs.values()):
+            program.break_off(error)
+        self._programs.clear()
+
+    def close(self) -> None:
+        """Tell the manager that no more work comes."""
+        if self.closed:
+            return
+        self.closed = True
+        if self.broken is None and not self.ended.is_set():
+            self.send([msg.Closed()])
+
+    def hang_up(self) -> None:
+        """End the connection; for clients other than the primary."""
+        self._leaving = True
+        try:
+            self._sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+    def join(self, timeout_s: float | None) -> None:
+        """Wait until all work is done and the manager has ended."""
+        deadline = deadline_of(timeout_s)
+        if self.broken is None and not self.ended.is_set():
+            self.send([msg.JoinAsked()])
+        self._wait_ended(deadline, timeout_s)
+        if self.process is not None:
+            self.process.wait()
+        if self.broken is not None:
+            raise self.broken
+
+    def _wait_ended(self, deadline: float | None, timeout_s: float | None) -> None:
+        lock = threading.Lock()
+        lock.acquire()
+        threading.Thread(target=lambda: (self.ended.wait(), lock.release()), daemon=True).start()
+        if not acquire_until(lock, deadline):
+            raise WaitTimeout(f"the Batch has not ended after {timeout_s} s; it goes on")
+
+    def terminate(self) -> None:
+        """End the service at once and wait until its processes are gone."""
+        self.closed = True
+        try:
+            if not self.ended.is_set():
+                self.send([msg.TerminateAsked()])
+        except BatchBroken:
+            pass
+        self.ended.wait(timeout=5.0)
+        if self.process is not None:
+            try:
+                self.process.wait(timeout=5.0)
+            except subprocess.TimeoutExpired:
+                linux.kill_tree(self.process.pid)
+                self.process.wait()
+        self.hang_up()
+
+    # -- fork ------------------------------------------------------------------------------
+
+    def after_fork(self) -> None:
+        """In a forked child: let go of the parent's connection; register at first use."""
+        if self._pid == os.getpid():
+            return
+        self.is_primary = False
+        self.process = None
+        error = BatchBroken("this task was started before the fork; its result goes to the parent process")
+        for program in list(self._programs.values()):
+            program.reset_after_fork(error)
+        self._sock.close()
+        self.uids = self._uids_after_fork()
+
+    def _uids_after_fork(self) -> Iterator[int]:
+        self._start(None)
+        yield from self.uids
+
+
+def _after_fork_in_child() -> None:
+    for client in list(_clients):
+        client.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

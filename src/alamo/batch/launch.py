@@ -1,0 +1,111 @@
+"""Starting a manager process, and how many workers the machine really grants."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import subprocess
+import sys
+
+import alamo
+from alamo import runtime_dir
+from alamo.errors import UsageError
+from alamo.protocol import auth
+from alamo.protocol import messages as msg
+from alamo.protocol.framing import encode
+
+#: Open files that a manager needs a worker, and besides.
+_FILES_A_WORKER = 6
+_FILES_BESIDE = 64
+
+
+def granted_cores() -> int:
+    """Cores that this process may use: affinity, cgroup quota and Slurm, not ``os.cpu_count()``."""
+    cores = len(os.sched_getaffinity(0))
+    quota = _cgroup_quota()
+    if quota is not None:
+        cores = min(cores, max(1, int(quota)))
+    for variable in ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"):
+        value = os.environ.get(variable, "")
+        if value.isdigit() and int(value) > 0:
+            return min(cores, int(value))
+    return max(1, cores)
+
+
+def _cgroup_quota() -> float | None:
+    """CPUs by the cgroup's quota, version 2 or 1; ``None`` when there is none."""
+    try:
+        with open("/sys/fs/cgroup/cpu.max") as file:
+            quota, period = file.read().split()[:2]
+        return None if quota == "max" else int(quota) / int(period)
+    except (OSError, ValueError):
+        pass
+    try:
+        with open("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") as file:
+            microseconds = int(file.read())
+        with open("/sys/fs/cgroup/cpu/cpu.cfs_period_us") as file:
+            return microseconds / int(file.read()) if microseconds > 0 else None
+    except (OSError, ValueError):
+        return None
+
+
+def check_num_workers(num_workers: int | None) -> int:
+    """The number of slots.
+
+    Raises:
+        UsageError: not a whole number of at least 1, or more than this machine can hold.
+    """
+    if num_workers is None:
+        return granted_cores()
+    if isinstance(num_workers, bool) or not hasattr(num_workers, "__index__"):
+        raise UsageError(
+            f"num_workers must be a whole number of at least 1, not {num_workers!r}; "
+            "leave it out for one a core"
+        )
+    number = num_workers.__index__()
+    if number < 1:
+        raise UsageError(
+            f"num_workers must be at least 1, not {number}; leave it out for one a core ({granted_cores()} here)"
+        )
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    most = 4096
+    if files != resource.RLIM_INFINITY:
+        most = min(most, (files - _FILES_BESIDE) // _FILES_A_WORKER)
+    if number > most:
+        raise UsageError(
+            f"num_workers={number} is more than this machine can hold: at most {most} "
+            f"(each needs {_FILES_A_WORKER} open files of the {files} allowed, see `ulimit -n`, and a process)"
+        )
+    return number
+
+
+def start_manager(slots: int, log_level: int) -> tuple[subprocess.Popen[bytes], socket.socket, bytes]:
+    """Start a manager in a session of its own.
+
+    Returns:
+        The process, our end of its socket, and the secret.
+
+    Raises:
+        UsageError: there is no place for its runtime directory.
+    """
+    root = runtime_dir.runtime_root()
+    runtime_dir.user_dir(root)
+    secret = auth.make_secret()
+    ours, theirs = socket.socketpair()
+    package_parent = os.path.dirname(os.path.dirname(os.path.abspath(alamo.__file__)))
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from alamo.manager.main import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", code, package_parent, "alamo.manager", str(theirs.fileno())],
+        pass_fds=(theirs.fileno(),),
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    theirs.close()
+    path = [os.path.abspath(entry) for entry in sys.path]
+    ours.sendall(
+        encode(
+            msg.Setup(msg.VERSION, secret, root, slots, log_level, path, os.getcwd(), os.getpid())
+        )
+    )
+    return process, ours, secret

@@ -1,0 +1,90 @@
+"""Handles of what a task leaves: its result, its stdout, its stderr."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from alamo.errors import UsageError
+from alamo.protocol import messages as msg
+from alamo.protocol.placeholders import task_output
+
+if TYPE_CHECKING:
+    from alamo.batch.compiler import Compiler
+    from alamo.batch.task import Task
+
+_STREAMS = {msg.RESULT: "result", msg.STDOUT: "stdout", msg.STDERR: "stderr"}
+
+#: The compile under way in this thread, which handles inside arguments report to.
+compiling = threading.local()
+
+
+class AsyncDict(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """Handle of a task's result, stdout or stderr.
+
+    Given as an argument of a later task of the same ``compile``, at any depth inside it,
+    a handle is replaced by what it stands for, and orders the two tasks.
+
+    Example:
+        >>> from alamo import Batch
+        >>> with Batch(num_workers=1) as batch:
+        ...     task = batch.function(pow, 2, 10)
+        ...     _ = task.start()
+        ...     task.result.get()
+        1024
+    """
+
+    task: Any
+    stream: int
+
+    def get(self, tuid: int | None = None, timeout: float | None = None) -> Any:
+        """What the task returned or printed; waits for its end if necessary.
+
+        Args:
+            tuid: uid of a subtask; needed for a compiled task with more than one.
+            timeout: seconds to wait; ``None`` waits for ever.
+
+        Returns:
+            The task's return value (the same object each time), or the text it printed:
+            all of it, or of more than a mebibyte the head and the tail.
+
+        Raises:
+            Exception: for ``result``, what the task raised, with the remote traceback as a note.
+            UpstreamFailed: a task whose output it needed had failed.
+            WorkerLost: the process that ran it died.
+            WaitTimeout: (a ``TimeoutError``) the time is over.
+            UsageError: the task has not been started, or ``tuid`` is missing or unknown.
+
+        Cost: 0.4 us for a result that is there.
+        """
+        task = self.task
+        program = task.program
+        if program is None or not program.started:
+            raise UsageError(f"{task.title()} has not been started; call start() or run() first")
+        element = task.index
+        if element < 0 or tuid is not None:
+            element = task.element_of(tuid)
+        if not program.has(element):
+            program.client.wait_element(program, element, timeout)
+        if self.stream == msg.RESULT:
+            return program.value(element)
+        return program.text(element, self.stream)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        compiler: Compiler | None = getattr(compiling, "compiler", None)
+        if compiler is None:
+            raise UsageError(
+                f"the {_STREAMS[self.stream]} handle of {self.task.title()} was pickled outside of a compile; "
+                "pass its value (handle.get()), or compile both tasks together"
+            )
+        return task_output, (compiler.source_of(self.task, _STREAMS[self.stream]), self.stream)
+
+    def __repr__(self) -> str:
+        task: Task = self.task
+        return f"<{_STREAMS[self.stream]} of {task.title()}>"
+
+
+#: The name of the handles' class in the first document.
+AsyncValue = AsyncDict

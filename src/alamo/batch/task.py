@@ -1,0 +1,287 @@
+"""Tasks: what a user starts and waits on.
+
+Tasks are msgspec Structs outside of the garbage collector: a million of them are made
+in a quarter of the time and do not slow the user's own collections down.  The price: a
+reference cycle through a task is never freed, so a task lets go of its function and
+arguments when they have been sent, and a program never refers to tasks.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from alamo.batch.outcomes import Program
+from alamo.batch.results import AsyncDict
+from alamo.batch.waiting import default_timeout
+from alamo.core.access import READ, WRITE, make_access
+from alamo.errors import UsageError
+from alamo.protocol import messages as msg
+
+Handles = tuple[AsyncDict, AsyncDict, AsyncDict]
+
+
+class Task(msgspec.Struct, gc=False, eq=False):
+    """Something that a Batch runs.  Made by ``Batch.function`` and ``Batch.compile``.
+
+    Attributes:
+        batch: the Batch that it belongs to.
+        callback_func, callback_args: called in this process after it succeeded.
+        reads, writes: its accesses.
+        compiled: it was made by ``compile``.
+        name: what messages call it beside its uid.
+    """
+
+    batch: Any
+    callback_func: Callable[..., Any] | None = None
+    callback_args: tuple[Any, ...] = ()
+    reads: Any = ()
+    writes: Any = ()
+    compiled: bool = False
+    name: str | None = None
+    _uid: int = -1
+    #: Where its outcome will be; ``None`` until it is compiled or started.
+    program: Program | None = None
+    #: Its element in the program; -1 for a compiled task, which is all of it.
+    index: int = -1
+
+    @property
+    def uid(self) -> int:
+        """The unique id of the task, an int."""
+        return self._uid
+
+    def get_uid(self) -> int:
+        """The unique id of the task: the same as ``uid``."""
+        return self._uid
+
+    @property
+    def subtask(self) -> bool:
+        """Whether it may only be started and waited on through a compiled task."""
+        return self.program is not None and self.index >= 0 and not self.program.is_stream
+
+    def title(self) -> str:
+        """How messages name the task."""
+        return f"task {self._uid}" + (f" ({self.name})" if self.name else "")
+
+    @property
+    def result(self) -> AsyncDict:
+        """Handle of what the task returns or raises."""
+        return AsyncDict(self, msg.RESULT)
+
+    @property
+    def stdout(self) -> AsyncDict:
+        """Handle of what the task writes to descriptor 1, as text."""
+        return AsyncDict(self, msg.STDOUT)
+
+    @property
+    def stderr(self) -> AsyncDict:
+        """Handle of what the task writes to descriptor 2, as text."""
+        return AsyncDict(self, msg.STDERR)
+
+    def get(self, tuid: int | None = None, timeout: float | None = None) -> Any:
+        """The result: ``task.result.get(tuid, timeout)``."""
+        return AsyncDict(self, msg.RESULT).get(tuid, timeout)
+
+    def read(self, obj: Any, *channels: Any) -> None:
+        """Say that the task reads ``channels`` of ``obj``; see ``Batch.read``.
+
+        Raises:
+            UsageError: the task has been compiled or started.
+        """
+        self._check_unbound("reads of it must be declared before")
+        self.reads = (*_as_tuple(self.reads), make_access(obj, channels, READ, os.getcwd))
+
+    def write(self, obj: Any, *channels: Any) -> None:
+        """Say that the task writes ``channels`` of ``obj``; see ``Batch.write``.
+
+        Raises:
+            UsageError: the task has been compiled or started.
+        """
+        self._check_unbound("writes of it must be declared before")
+        self.writes = (*_as_tuple(self.writes), make_access(obj, channels, WRITE, os.getcwd))
+
+    def _check_unbound(self, what: str) -> None:
+        if self.program is not None:
+            done = "been compiled" if self.subtask or self.compiled else "been started"
+            raise UsageError(f"{self.title()} has {done}; {what}")
+
+    def start(self) -> Any:
+        """Start the task and return at once.
+
+        Returns:
+            The handles ``(result, stdout, stderr)``; for a compiled task a mapping of
+            such triples by uid.
+
+        Raises:
+            UsageError: it was started before, or is a subtask of a compiled task.
+            SubmitAfterClose: the Batch was closed.
+            SerializationError: its function or an argument cannot be pickled.
+        """
+        if self.subtask:
+            raise UsageError(
+                f"{self.title()} is a subtask of a compiled task; start that one (it can be read from there)"
+            )
+        return self.batch._start(self)
+
+    def wait(self, timeout: float | None = default_timeout) -> None:
+        """Wait until the task has ended, successfully or not, and its callbacks have run.
+
+        Args:
+            timeout: seconds.
+
+        Raises:
+            WaitTimeout: (a ``TimeoutError``) the time is over; the task goes on.
+            UsageError: it has not been started, or is a subtask of a compiled task.
+            BatchBroken: the service is gone.
+        """
+        program = self.program
+        if self.subtask:
+            raise UsageError(
+                f"{self.title()} is a subtask of a compiled task; wait on that one, or use result.get()"
+            )
+        if program is None or not program.started:
+            raise UsageError(f"{self.title()} has not been started; call start() or run() first")
+        if self.index >= 0:
+            program.client.wait_task(program, self.index, timeout)
+        else:
+            program.client.wait_program(program, timeout, self.title())
+
+    def run(self, timeout: float | None = default_timeout) -> Any:
+        """Start the task, wait for its end and return its result.
+
+        Returns:
+            What the function returned; for a compiled task the mapping that ``start``
+            returns, with a warning that counts the failures, if any.
+
+        Raises:
+            Exception: what the task raised.
+            WaitTimeout: (a ``TimeoutError``) the time is over; the task goes on.
+        """
+        started = self.start()
+        self.wait(timeout)
+        if self.index >= 0:
+            assert self.program is not None
+            return self.program.value(self.index)
+        self._warn_of_failures()
+        return started
+
+    def _warn_of_failures(self) -> None:
+        program = self.program
+        assert program is not None
+        failed, skipped = len(program.failed), len(program.skipped)
+        if failed or skipped:
+            first = program.title(min(program.failed)) if program.failed else ""
+            warnings.warn(
+                f"{failed} of {program.tasks} tasks failed (first: {first}) and {skipped} did not run because of "
+                "that; raise_failures() raises them, result.get(uid) one of them",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+
+    def raise_failures(self) -> None:
+        """Raise the exceptions of all failed subtasks as one ExceptionGroup; return if there are none.
+
+        Tasks that did not run because of them are not in the group.
+        """
+        program = self.program
+        if program is None or not program.started:
+            raise UsageError(f"{self.title()} has not been started; call start() or run() first")
+        errors: list[Exception] = []
+        elements = sorted(program.failed) if self.index < 0 else [self.index]
+        for element in elements:
+            try:
+                program.value(element)
+            except Exception as error:
+                errors.append(error)
+        if errors:
+            raise ExceptionGroup(f"{len(errors)} of {program.tasks} tasks of {self.title()} failed", errors)
+
+    @property
+    def callback_error(self) -> BaseException | None:
+        """What the task's callback raised, if it did."""
+        return None if self.program is None else self.program.callback_errors.get(self.index)
+
+    def element_of(self, tuid: int | None) -> int:
+        """The element of the program that a uid means.
+
+        Raises:
+            UsageError: it is not one of this task, or missing and there are several.
+        """
+        program = self.program
+        assert program is not None
+        if self.index >= 0:
+            if tuid is not None and tuid != self._uid:
+                raise UsageError(f"uid {tuid!r} is not that of {self.title()}; leave it out")
+            return self.index
+        if tuid is None:
+            if program.tasks == 1:
+                return program.only_element()
+            raise UsageError(
+                f"{self.title()} has {program.tasks} subtasks; say which: get(subtask.uid)"
+            )
+        element = program.element_of(tuid) if isinstance(tuid, int) else -1
+        if element < 0:
+            raise UsageError(f"uid {tuid!r} is not that of a subtask of {self.title()}")
+        return element
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise UsageError(
+            f"{self.title()} cannot be pickled; pass its result handle as an argument, or its value"
+        )
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__.lstrip('_')} {self.title()}>"
+
+
+class _Function(Task, gc=False, eq=False):
+    """A task that calls a Python function."""
+
+    func: Callable[..., Any] | None = None
+    args: tuple[Any, ...] = ()
+
+
+class _Compiled(Task, gc=False, eq=False):
+    """A task made of others by ``Batch.compile``."""
+
+    ranks: bytes = b""
+
+
+class HandlesByUid(Mapping[int, Handles]):
+    """What ``start`` of a compiled task returns: uid -> (result, stdout, stderr).
+
+    Handles are made when asked for, so the mapping costs nothing however many there are.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+
+    def __getitem__(self, uid: int) -> Handles:
+        try:
+            element = self._task.element_of(uid)
+        except UsageError:
+            raise KeyError(uid) from None
+        program = self._task.program
+        assert program is not None
+        one = Task(self._task.batch, name=program.names.get(element), _uid=uid, program=program, index=element)
+        return AsyncDict(one, msg.RESULT), AsyncDict(one, msg.STDOUT), AsyncDict(one, msg.STDERR)
+
+    def __iter__(self) -> Iterator[int]:
+        program = self._task.program
+        assert program is not None
+        return program.iter_uids()
+
+    def __len__(self) -> int:
+        program = self._task.program
+        assert program is not None
+        return program.tasks
+
+    def __repr__(self) -> str:
+        return f"<handles of the {len(self)} subtasks of {self._task.title()}>"
+
+
+def _as_tuple(accesses: Any) -> tuple[Any, ...]:
+    return accesses if isinstance(accesses, tuple) else tuple(accesses)

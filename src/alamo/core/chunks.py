@@ -1,0 +1,137 @@
+"""A chunk: elements dealt to a worker at once, and how one is cut from ready work.
+
+Crossing a process border costs tens of microseconds and running a short task one, so
+elements travel in chunks.  A chunk is extended with dependents whose remaining
+predecessors are all inside it: a chain runs in one worker without a round trip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from alamo.core.states import DEALT
+
+if TYPE_CHECKING:
+    from alamo.core.program import Program
+
+#: Seconds of work in a chunk: long against a round trip (0.1 ms), short against a wait.
+TARGET_S = 0.004
+#: Elements in the first chunks of a program, whose run times are not known yet.
+FIRST_SIZE = 16
+#: Bounds what a recall has to walk and what a worker holds.
+SIZE_MAX = 2048
+
+
+class Chunk:
+    """Elements of one program that one worker runs in the order given.
+
+    Attributes:
+        number: unique for ever; a report with a number that is not known is dropped.
+        seq: the worker's sequence number of the first element; the element at
+            position i has ``seq + i``.
+        elements: indices in the program, in the order of running.
+        fused: some elements depend on others of the chunk, so the worker must stop
+            at the first failure.
+        outside: element outside -> how many of its predecessors are inside.  Lets a
+            chunk that finishes as a whole be completed in one walk; ``None`` once it
+            finished in part, was cut short or failed (then successors are walked).
+        done: positions before this one have finished.
+    """
+
+    __slots__ = (
+        "dealt_s",
+        "done",
+        "elements",
+        "fused",
+        "number",
+        "outside",
+        "program",
+        "seq",
+        "worker",
+    )
+
+    def __init__(
+        self,
+        number: int,
+        program: Program,
+        worker: int,
+        seq: int,
+        elements: Sequence[int],
+        fused: bool,
+        outside: dict[int, int] | None,
+        dealt_s: float,
+    ) -> None:
+        self.number = number
+        self.program = program
+        self.worker = worker
+        self.seq = seq
+        self.elements = elements
+        self.fused = fused
+        self.outside = outside
+        self.done = 0
+        self.dealt_s = dealt_s
+
+    def __repr__(self) -> str:
+        return (
+            f"<Chunk {self.number} of program {self.program.number} for worker {self.worker}: "
+            f"{len(self.elements)} elements from seq {self.seq}, {self.done} done>"
+        )
+
+    @property
+    def end_seq(self) -> int:
+        """One past the sequence number of the last element."""
+        return self.seq + len(self.elements)
+
+
+def chunk_size(mean_s: float | None, ready: int, slots: int) -> int:
+    """How many elements to deal at once.
+
+    Args:
+        mean_s: measured run time of the program's elements, ``None`` before the first report.
+        ready: elements ready now, over all programs.
+        slots: workers that share them.
+
+    Example:
+        >>> chunk_size(None, 1000, 2), chunk_size(0.000_004, 100_000, 2), chunk_size(0.02, 100, 2)
+        (16, 1000, 1)
+    """
+    size = FIRST_SIZE if mean_s is None else int(TARGET_S / max(mean_s, 1e-9))
+    share = -(-ready // (2 * slots))
+    return max(1, min(size, share, SIZE_MAX))
+
+
+def fuse(program: Program, elements: list[int], size: int) -> dict[int, int]:
+    """Mark ``elements`` as dealt and extend them with dependents that wait for nothing else.
+
+    Args:
+        elements: ready; extended in place up to ``size``.
+
+    Returns:
+        The chunk's ``outside`` table.
+
+    Cost: O(elements + edges that leave them).
+    """
+    outside: dict[int, int] = {}
+    successors, waiting, state, held = (
+        program.successors,
+        program.waiting,
+        program.state,
+        program.held,
+    )
+    room = size - len(elements)
+    for element in elements:
+        state[element] = DEALT
+        after = successors[element]
+        if after is None:
+            continue
+        for other in (after,) if after.__class__ is int else after:  # type: ignore[union-attr]
+            inside = outside.get(other, 0) + 1
+            if room > 0 and inside == waiting[other] and other not in held:
+                if inside > 1:
+                    del outside[other]
+                elements.append(other)
+                room -= 1
+            else:
+                outside[other] = inside
+    return outside

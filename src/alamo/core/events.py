@@ -1,0 +1,187 @@
+"""What goes into the scheduler and what comes out of it.
+
+Events and effects carry ranges and batches of elements, never one object a task.
+Numbers of programs, workers and chunks are given by the caller or counted up here;
+an element is its index in its program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from alamo.core.chunks import Chunk
+
+
+class Event(msgspec.Struct):
+    """Something that happened to the service."""
+
+
+class ProgramOpened(Event):
+    """A client began to send a program.
+
+    ``depth`` is 0 for a program of an ordinary client and one more than its
+    parent's for a program that a running task submitted.
+    """
+
+    program: int
+    depth: int = 0
+    #: Pages may come after it has started (then without edges), until it is sealed.
+    growing: bool = False
+
+
+class ProgramSealed(Event):
+    """A growing program gets no more pages."""
+
+    program: int
+
+
+class PageAdded(Event):
+    """The next ``count`` elements of a program and the edges that lead to them.
+
+    ``pred_ends`` (uint32, one an element) are cumulative ends into ``preds``
+    (uint32; the top bit marks an order-only edge); both empty when no element of
+    the page has a predecessor.  ``joins`` lists the elements with nothing to run.
+    """
+
+    program: int
+    count: int
+    pred_ends: bytes | memoryview = b""
+    preds: bytes | memoryview = b""
+    joins: tuple[int, ...] = ()
+
+
+class ProgramStarted(Event):
+    """All pages are there; the program may run.  ``ranks`` (uint32) order ready elements."""
+
+    program: int
+    ranks: bytes | memoryview = b""
+
+
+class ProgramDropped(Event):
+    """Nobody wants the program any more: what has not begun never will."""
+
+    program: int
+
+
+class WorkerReady(Event):
+    """A new worker process waits for work."""
+
+    worker: int
+
+
+class ChunkFinished(Event):
+    """Elements of a chunk up to position ``upto`` (exclusive) have a result.
+
+    ``failed`` are positions among the newly finished whose task raised;
+    ``elapsed_s`` is the time that the newly finished took together.
+    """
+
+    worker: int
+    chunk: int
+    upto: int
+    failed: Sequence[int] = ()
+    elapsed_s: float = 0.0
+
+
+class TakenBack(Event):
+    """Everything dealt to the worker from sequence number ``seq`` on will not run there."""
+
+    worker: int
+    seq: int
+
+
+class WorkerResumed(Event):
+    """The worker has confirmed that it stopped; it may be dealt work again."""
+
+    worker: int
+
+
+class WorkerLost(Event):
+    """A worker process is gone.
+
+    All before sequence number ``seq`` had finished (and was reported before this
+    event); ``running`` says whether the element at ``seq`` had begun.
+    """
+
+    worker: int
+    seq: int = 0
+    running: bool = False
+
+
+class WorkerBlocked(Event):
+    """The task running in the worker waits for other tasks."""
+
+    worker: int
+
+
+class WorkerUnblocked(Event):
+    """The task running in the worker goes on."""
+
+    worker: int
+
+
+class Woken(Event):
+    """A time asked for by ``WakeAt`` has come."""
+
+
+class Effect(msgspec.Struct):
+    """Something that the caller has to do, in the order of the list."""
+
+
+class Deal(Effect):
+    """Send the chunk to its worker."""
+
+    worker: int
+    chunk: Chunk
+
+
+class Recall(Effect):
+    """Take back what the worker has not begun; answer with ``TakenBack``, then ``WorkerResumed``.
+
+    ``all`` takes everything behind the running element, otherwise the later half.
+    """
+
+    worker: int
+    all: bool = False
+
+
+class SpawnWorkers(Effect):
+    """Start this many more worker processes; each answers with ``WorkerReady``."""
+
+    count: int
+
+
+class RetireWorker(Effect):
+    """End an idle worker; the scheduler has already forgotten it."""
+
+    worker: int
+
+
+class ElementLost(Effect):
+    """The element was running in a worker that died; it has failed."""
+
+    program: int
+    element: int
+    worker: int
+
+
+class ElementsSkipped(Effect):
+    """These elements will not run: ``roots[i]`` is the failure that ``elements[i]`` depends on."""
+
+    program: int
+    elements: list[int]
+    roots: list[int]
+
+
+class ProgramDone(Effect):
+    """Every element of the program has finished; forget the program."""
+
+    program: int
+
+
+class WakeAt(Effect):
+    """Send ``Woken`` at this time."""
+
+    at_s: float

@@ -1,0 +1,374 @@
+"""Hazards: accesses in program order become the dependencies that keep its outcome.
+
+Two elements keep their order iff they access one datum and at least one of them writes it.
+Only nearest edges are made: a read waits for the last write of its datum; a write waits for
+the reads since that write, or for that write if there were none.
+
+    RAW and argument edges are DATA: if the predecessor fails, the successor cannot run.
+    WAR, WAW and RAR edges are ORDER_ONLY: the successor waits, and runs whatever became of it.
+
+A *join* is an element without work that stands for many predecessors; it takes an index just
+before the element that needs it.  A data join has DATA edges only, an order join ORDER_ONLY
+edges only, so failure passes through a join exactly when it should.
+
+The client's compile loop calls this, one tracker a compile.  It never looks at data, and it
+does not know tasks: elements are numbers.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from alamo.core.access import (
+    Channels,
+    DataAccess,
+)
+from alamo.core.regions import Regions, Table, listed
+from alamo.core.summary import ORDER_ONLY, Inner
+from alamo.errors import GraphError
+
+__all__ = ["ORDER_ONLY", "HazardTracker", "Page"]
+
+Accesses = tuple[DataAccess, ...]
+
+_NO_OBJECT: Final = object()
+
+
+class Page(msgspec.Struct, frozen=True, gc=False):
+    """The elements added since the page before.
+
+    ``pred_ends`` holds for each element where its predecessors end in ``preds``, counted from
+    this page's begin; both are native uint32, and both are empty when no element has any.
+    """
+
+    first: int
+    count: int
+    pred_ends: bytes
+    preds: bytes
+    joins: list[int]
+
+
+class HazardTracker:
+    """Infers the dependencies of one program, element by element in program order.
+
+    Invariant: every edge goes from a lower to a higher index, so no cycle can exist.
+    Shape: a accesses in total, c channels.   Cost: O(1) an access on a channel, 0.4 us; about
+    200 bytes a channel.
+
+    Example:
+        >>> tracker = HazardTracker()
+        >>> d = {}
+        >>> write, read = DataAccess(d, "x", 1), DataAccess(d, "x", 0)
+        >>> [tracker.add((), (write,)), tracker.add((read,), ()), tracker.add((), (write,))]
+        [0, 1, 2]
+        >>> array("I", tracker.drain().preds).tolist() == [0, 1 | ORDER_ONLY]
+        True
+    """
+
+    __slots__ = (
+        "_by_id",
+        "_count",
+        "_ends",
+        "_enter",
+        "_first",
+        "_gap",
+        "_joins",
+        "_preds",
+        "_readers",
+        "_regions",
+        "_writer",
+    )
+
+    def __init__(self) -> None:
+        self._count = 0
+        # The current page: its first element, and columns that lag behind by _gap elements.
+        self._first = 0
+        self._gap = 0
+        self._ends: list[int] = []
+        self._preds: list[int] = []
+        self._joins: list[int] = []
+        self._regions = Regions()
+        # Its columns and memo, here to save a look-up an access.
+        self._writer = self._regions.writer
+        self._readers = self._regions.readers
+        self._by_id = self._regions.by_id
+        self._enter = self._regions.enter
+
+    @property
+    def count(self) -> int:
+        """Elements so far, joins included: the index that comes next."""
+        return self._count
+
+    def add_plain(self, count: int = 1) -> int:
+        """Add ``count`` elements without accesses and return the index of the first."""
+        index = self._count
+        self._count = index + count
+        self._gap += count
+        return index
+
+    def add(self, reads: Accesses, writes: Accesses, inputs: Sequence[int] = ()) -> int:
+        """Add an element with accesses and return its index; joins may come before it.
+
+        Its reads come before its writes, and it never waits for itself.  ``inputs`` are the
+        earlier elements whose results are arguments of this one.
+
+        Raises:
+            GraphError: a channel has no hash.
+        """
+        # Recording starts before all is known; _add_slowly takes it back if it takes over.
+        index = self._count
+        writer, readers = self._writer, self._readers
+        by_id, enter = self._by_id, self._enter
+        edges = {p: p for p in inputs} if inputs else {}
+        targets = []
+        obj = _NO_OBJECT
+        try:
+            for access in reads:
+                if access.obj is not obj:
+                    obj = access.obj
+                    table = by_id.get(id(obj)) or self._regions.table(obj)
+                    ids = table.ids
+                region = ids.get(access.channel, -1)
+                if region < 0 and (region := enter(table, access.channel)) < 0:
+                    return self._add_slowly(reads, writes, inputs)
+                w = writer[region]
+                if w >= 0:
+                    edges[w] = w
+                r = readers[region]
+                if r is None:
+                    readers[region] = index
+                elif isinstance(r, list):
+                    r.append(index)
+                else:
+                    readers[region] = [r, index]
+            for access in writes:
+                if access.obj is not obj:
+                    obj = access.obj
+                    table = by_id.get(id(obj)) or self._regions.table(obj)
+                    ids = table.ids
+                region = ids.get(access.channel, -1)
+                if region < 0 and (region := enter(table, access.channel)) < 0:
+                    return self._add_slowly(reads, writes, inputs)
+                w = writer[region]
+                if table.last_read > w and not self._regions.quiet_above(region, w):
+                    return self._add_slowly(reads, writes, inputs)
+                r = readers[region]
+                if r is None:
+                    if w >= 0 and w not in edges:
+                        edges[w] = w | 0x8000_0000
+                elif isinstance(r, list):
+                    for x in r:
+                        if x != index and x not in edges:
+                            edges[x] = x | 0x8000_0000
+                elif r != index and r not in edges:
+                    edges[r] = r | 0x8000_0000
+                targets.append(region)
+        except TypeError as error:
+            raise self._no_hash(reads, writes, error) from error
+        for region in targets:
+            writer[region] = index
+            readers[region] = None
+        self._append(edges)
+        return index
+
+    def drain(self) -> Page:
+        """Return the elements added since the last drain and forget their edges."""
+        first, joins = self._first, self._joins
+        self._first = self._count
+        self._joins = []
+        ends = preds = b""
+        if self._preds:
+            self._ends.extend([len(self._preds)] * self._gap)
+            ends = array("I", self._ends).tobytes()
+            preds = array("I", self._preds).tobytes()
+            self._ends = []
+            self._preds = []
+        self._gap = 0
+        return Page(first, self._count - first, ends, preds, joins)
+
+    def _append(self, edges: dict[int, int]) -> None:
+        """Append the next element with the given predecessor entries to the page."""
+        self._count += 1
+        if not edges:
+            self._gap += 1
+            return
+        preds = self._preds
+        if self._gap:
+            self._ends.extend([len(preds)] * self._gap)
+            self._gap = 0
+        preds.extend(edges.values())
+        self._ends.append(len(preds))
+
+    def _join(self, edges: dict[int, int]) -> int:
+        """Add a join with the given predecessor entries and return its index."""
+        index = self._count
+        self._joins.append(index)
+        self._append(edges)
+        return index
+
+    # -- the general case: inner regions, several channels, domains --
+
+    def _add_slowly(self, reads: Accesses, writes: Accesses, inputs: Sequence[int]) -> int:
+        """Do what ``add`` does for every case, 2 to 4 us an access: first look, then record."""
+        self._take_back(reads)
+        for access in (*reads, *writes):
+            if access.channel.__class__ is Channels:
+                return self.add(_one_by_one(reads), _one_by_one(writes), inputs)
+        edges = {p: p for p in inputs}
+        find = self._regions.table
+        sources = [(find(access.obj), access.channel) for access in reads]
+        targets = [(find(access.obj), access.channel) for access in writes]
+        for table, channel in sources:
+            self._look_for_read(table, channel, edges)
+        for table, channel in targets:
+            self._look_for_write(table, channel, edges)
+        index = self._count
+        for table, channel in sources:
+            self._record_read(table, channel, index)
+        for table, channel in targets:
+            self._record_write(table, channel, index)
+        self._append(edges)
+        return index
+
+    def _take_back(self, reads: Accesses) -> None:
+        """Remove the element being added from the readers of all that it reads."""
+        index, readers = self._count, self._readers
+        for access in reads:
+            table = self._regions.table(access.obj)
+            region = table.ids.get(access.channel)
+            if region is None:
+                inner = table.dirs.get(access.channel)
+                if inner is None:
+                    continue
+                region = inner.region
+            found = readers[region]
+            if isinstance(found, list):
+                while found and found[-1] == index:
+                    found.pop()
+            elif found == index:
+                readers[region] = None
+
+    def _look_for_read(self, table: Table, channel: Any, edges: dict[int, int]) -> None:
+        """Add the writes that a read of ``channel`` sees to ``edges``."""
+        if table.domain is not None:
+            table.domain.look_for_read(channel, edges, self._join)
+            return
+        region, inner = self._regions.locate(table, channel)
+        w = self._writer[region]
+        if w >= 0:
+            edges[w] = w
+        if inner is not None:
+            inner.collect(table.dirs, self._writer, self._join, edges)
+
+    def _look_for_write(self, table: Table, channel: Any, edges: dict[int, int]) -> None:
+        """Add the accesses that a write of ``channel`` must wait for to ``edges``."""
+        if table.domain is not None:
+            table.domain.look_for_write(channel, edges, self._join)
+            return
+        region, inner = self._regions.locate(table, channel)
+        w = self._writer[region]
+        found = listed(self._readers[region])
+        if not found:
+            if w >= 0:
+                edges.setdefault(w, w | ORDER_ONLY)
+        elif inner is None:
+            for r in found:
+                edges.setdefault(r, r | ORDER_ONLY)
+        else:
+            inner.reader_edges(found, -1, edges, self._join)
+        if inner is not None:
+            self._look_below(table, inner, found[-1] if found else -1, edges)
+        above = self._regions.parent[region]
+        while above is not None:
+            # What these read before w is behind w already.
+            found = listed(self._readers[above.region])
+            above.reader_edges(found, w, edges, self._join)
+            above = above.parent
+
+    def _look_below(
+        self, table: Table, top: Inner, newest_read: int, edges: dict[int, int]
+    ) -> None:
+        """Add the last accesses of every region below ``top``, which is about to be written.
+
+        Cost: O(regions below); they are forgotten then, so it is O(1) an access in the long run.
+        """
+        writer, readers = self._writer, self._readers
+        stack = [top]
+        while stack:
+            node = stack.pop()
+            own = writer[node.region]
+            stack.extend(table.dirs[node.keys[slot]] for slot in node.subs)
+            for kid in node.kids:
+                found = readers[kid]
+                w = writer[kid]
+                if found is None or found == []:
+                    # A read of top since then has waited for w and is waited for.
+                    if w != own and w > newest_read:
+                        edges.setdefault(w, w | ORDER_ONLY)
+                else:
+                    for r in listed(found):
+                        edges.setdefault(r, r | ORDER_ONLY)
+
+    def _record_read(self, table: Table, channel: Any, index: int) -> None:
+        """Make element ``index`` a reader of ``channel``."""
+        if table.domain is not None:
+            table.domain.record_read(channel, index)
+            return
+        region, inner = self._regions.locate(table, channel)
+        found = self._readers[region]
+        if inner is not None:
+            table.last_read = index
+        if found is None:
+            self._readers[region] = index
+        elif isinstance(found, list):
+            found.append(index)
+        else:
+            self._readers[region] = [found, index]
+
+    def _record_write(self, table: Table, channel: Any, index: int) -> None:
+        """Make element ``index`` the last writer of ``channel`` and of all below it."""
+        if table.domain is not None:
+            table.domain.record_write(channel, index)
+            return
+        region = table.ids.get(channel, -1)
+        if region < 0:
+            inner = table.dirs.get(channel)
+            if inner is None:
+                # Forgotten in this element's write of a region above, which says as much.
+                return
+            region = inner.region
+            self._regions.forget_below(table, inner)
+        self._writer[region] = index
+        self._readers[region] = None
+        above = self._regions.parent[region]
+        if above is not None and table.last_read >= 0:
+            above.mark_changed(self._regions.slot[region])
+
+    @staticmethod
+    def _no_hash(reads: Accesses, writes: Accesses, error: TypeError) -> Exception:
+        """Return a GraphError that names the access whose channel has no hash, or ``error``."""
+        for access in (*reads, *writes):
+            for channel in access.channels:
+                try:
+                    hash(channel)
+                except TypeError:
+                    return GraphError(
+                        f"a channel must be hashable, like a key of a dict; {access!r} names one "
+                        f"of type {type(channel).__name__}"
+                    )
+        return error
+
+
+def _one_by_one(accesses: Accesses) -> Accesses:
+    """Replace each access of several channels by one access a channel."""
+    return tuple(
+        DataAccess(access.obj, channel, access.mode)
+        for access in accesses
+        for channel in (
+            access.channel.names if isinstance(access.channel, Channels) else (access.channel,)
+        )
+    )

@@ -1,0 +1,360 @@
+"""One program in the scheduler: its elements in columns, its edges, what is ready.
+
+It knows what follows when elements end: who is ready now, who will never run and because of
+whom.  It knows nothing of workers and chunks, and tells nobody: the scheduler asks.
+
+Nothing runs before the program has started and it starts only when all its pages are
+there, so a page may be taken in without looking at what has finished.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Collection, Sequence
+from itertools import chain, repeat
+from operator import itemgetter, sub
+
+from alamo.core.ready import ReadyRanges, ReadyRanks
+from alamo.core.states import DEALT, DONE, FAILED, PENDING, SKIPPED
+
+#: Top bit of an entry of ``preds``: an order-only edge (WAR, WAW), along which no failure travels.
+ORDER_ONLY = 0x8000_0000
+
+#: Clears that bit in the bytes that hold it, a hundred times faster than a loop over numbers.
+_TOP_BYTE = 0 if array("I", [1]).tobytes()[-1] else 3
+_WITHOUT_TOP_BIT = bytes(byte & 0x7F for byte in range(256))
+
+#: Longest row of successors kept as a tuple.  The collector drops tuples of numbers from its
+#: books but no list, and a million lists cost it more time than they took to build.
+_TUPLE_MAX = 8
+
+#: Weight of the newest report in the mean run time.
+_NEWEST = 0.3
+
+_FIRST = itemgetter(0)
+
+
+class Program:
+    """Columns of one program.
+
+    Attributes:
+        state: one of ``core.states`` an element.
+        waiting: unfinished predecessors an element, and the root once it is SKIPPED; empty
+            while the program has no edge.
+        successors: ``None``, one index or several, an element; empty likewise.
+        joins: elements with nothing to run, which stand for many edges.
+        held: joins, and elements with a predecessor that failed or was skipped.  They are
+            looked at one by one when they wait for nothing more, and no chunk is extended
+            with them.
+        skipped, roots: elements skipped since the scheduler told of them last, and why.
+        unfinished: elements with no final state yet.
+        queued: the scheduler has it in its queue.
+        mean_s: run time of an element, ``None`` before the first report.
+
+    Memory: 1 byte an element without edges; about 90 bytes with two edges an element.
+    """
+
+    __slots__ = (
+        "_pages",
+        "count",
+        "depth",
+        "dropped",
+        "growing",
+        "held",
+        "joins",
+        "mean_s",
+        "number",
+        "queued",
+        "ready",
+        "roots",
+        "skipped",
+        "sort_key",
+        "started",
+        "state",
+        "successors",
+        "unfinished",
+        "waiting",
+    )
+
+    def __init__(self, number: int, depth: int, arrival: int, growing: bool = False) -> None:
+        self.number = number
+        self.depth = depth
+        #: Deeper programs first: their parents hold a slot until they are done.
+        self.sort_key = (-depth, arrival)
+        self.count = 0
+        self.unfinished = 0
+        self.state = bytearray()
+        self.waiting: list[int] = []
+        self.successors: list[int | Sequence[int] | None] = []
+        self.joins: set[int] = set()
+        self.held: set[int] = set()
+        self.skipped: list[int] = []
+        self.roots: list[int] = []
+        self.ready: ReadyRanges | ReadyRanks = ReadyRanges()
+        self.started = False
+        self.dropped = False
+        #: More pages may come although it has started.
+        self.growing = growing
+        self.queued = False
+        self.mean_s: float | None = None
+        self._pages: list[tuple[int, memoryview, memoryview]] = []
+
+    @property
+    def has_edges(self) -> bool:
+        """Whether elements may have predecessors."""
+        return bool(self._pages)
+
+    # -- before it starts ---------------------------------------------------------
+
+    def add_page(
+        self,
+        count: int,
+        pred_ends: bytes | memoryview,
+        preds: bytes | memoryview,
+        joins: Sequence[int],
+    ) -> None:
+        """Take in the next ``count`` elements.  Cost: O(count + edges), O(1) without edges."""
+        first = self.count
+        self.count += count
+        self.unfinished += count
+        self.state.extend(bytes(count))
+        if not len(pred_ends) and not joins:
+            if self._pages:
+                self.waiting.extend(repeat(0, count))
+                self.successors.extend(repeat(None, count))
+            return
+        if not self._pages:
+            self.waiting = [0] * first
+            self.successors = [None] * first
+        self.joins.update(joins)
+        self.held.update(joins)
+        ends = memoryview(pred_ends if len(pred_ends) else bytes(4 * count)).cast("B").cast("I")
+        edges = memoryview(preds).cast("B").cast("I")
+        self._pages.append((first, ends, edges))
+        self._link(first, count, ends.tolist(), edges)
+
+    def _link(self, first: int, count: int, ends: list[int], edges: memoryview) -> None:
+        """Enter each element with its predecessors.  Cost: 0.2 us an edge."""
+        successors = self.successors
+        successors.extend(repeat(None, count))
+        counts = list(map(sub, ends, chain((0,), ends)))
+        self.waiting += counts
+        plain = bytearray(edges)
+        plain[_TOP_BYTE::4] = plain[_TOP_BYTE::4].translate(_WITHOUT_TOP_BIT)
+        elements = chain.from_iterable(map(repeat, range(first, first + count), counts))
+        for before, element in zip(memoryview(plain).cast("I").tolist(), elements):
+            after = successors[before]
+            if after is None:
+                successors[before] = element
+            elif after.__class__ is int:
+                successors[before] = (after, element)  # type: ignore[assignment]
+            elif after.__class__ is list:
+                after.append(element)
+            elif len(after) < _TUPLE_MAX:  # type: ignore[arg-type]
+                successors[before] = (*after, element)  # type: ignore[misc]
+            else:
+                successors[before] = [*after, element]  # type: ignore[misc]
+
+    def start(self, ranks: bytes | memoryview) -> None:
+        """Let the program run: collect what is ready from the beginning."""
+        self.started = True
+        if not self._pages:
+            self.ready.add(range(self.count))
+            return
+        self.ready = ReadyRanks(memoryview(ranks).cast("B").cast("I") if len(ranks) else None)
+        self._release([element for element, n in enumerate(self.waiting) if not n])
+
+    def grow(self, count: int) -> None:
+        """Take in elements while the program runs; there must be no edges."""
+        assert self.started
+        assert not self._pages
+        first = self.count
+        self.add_page(count, b"", b"", ())
+        self.ready.add(range(first, self.count))
+
+    # -- while it runs ------------------------------------------------------------
+
+    def finish_whole(self, elements: Sequence[int], outside: dict[int, int]) -> None:
+        """All elements of a chunk succeeded: count its outside dependents down in one walk."""
+        self.unfinished -= len(elements)
+        state, waiting = self.state, self.waiting
+        if isinstance(elements, range):
+            state[elements.start : elements.stop] = bytes((DONE,)) * len(elements)
+        else:
+            for element in elements:
+                state[element] = DONE
+        free = []
+        for element, count in outside.items():
+            left = waiting[element] - count
+            waiting[element] = left
+            if not left:
+                free.append(element)
+        if free:
+            self._release(free)
+
+    def finish(self, elements: Sequence[int], failed: Collection[int] = ()) -> None:
+        """Elements ended, those of ``failed`` with an error: walk the successors of each."""
+        state = self.state
+        self.unfinished -= len(elements)
+        if isinstance(elements, range) and not self._pages:
+            state[elements.start : elements.stop] = bytes((DONE,)) * len(elements)
+            for element in failed:
+                state[element] = FAILED
+            return
+        free: list[int] = []
+        for element in elements:
+            if element in failed:
+                state[element] = FAILED
+                self.held.update(self.successors_of(element))
+            else:
+                state[element] = DONE
+            free += self._count_down(element)
+        self._release(free)
+
+    def give_back(self, elements: Sequence[int]) -> None:
+        """Dealt elements that will not run where they are: ready again, or they wait again."""
+        state = self.state
+        if isinstance(elements, range):
+            state[elements.start : elements.stop] = bytes((PENDING,)) * len(elements)
+        else:
+            for element in elements:
+                state[element] = PENDING
+        if self.dropped:
+            return
+        if self._pages:
+            waiting = self.waiting
+            self._release([element for element in elements if not waiting[element]])
+        else:
+            self.ready.give_back(elements)
+
+    def mark_dealt(self, elements: range) -> None:
+        """Neighbours go to a worker; what has edges is marked as a chunk is made of it."""
+        self.state[elements.start : elements.stop] = bytes((DEALT,)) * len(elements)
+
+    def drop(self) -> None:
+        """What has not begun never will."""
+        self.dropped = True
+        self.growing = False
+        self.ready.clear()
+
+    def settle_dropped(self) -> None:
+        """A dropped program is done as soon as none of its elements is at a worker."""
+        if DEALT not in self.state:
+            self.unfinished = 0
+
+    def measured(self, count: int, elapsed_s: float) -> None:
+        """Fold ``count`` elements that took ``elapsed_s`` together into the mean."""
+        mean = elapsed_s / count
+        self.mean_s = mean if self.mean_s is None else self.mean_s + _NEWEST * (mean - self.mean_s)
+
+    def successors_of(self, element: int) -> Sequence[int]:
+        """Elements with an edge from this one."""
+        if not self.successors:
+            return ()
+        after = self.successors[element]
+        if after is None:
+            return ()
+        return (after,) if isinstance(after, int) else after
+
+    def _count_down(self, element: int) -> list[int]:
+        """One predecessor less for each successor; those that now wait for nothing.
+
+        A successor in a chunk at a worker is not free: it runs there, behind this one.
+        """
+        free = []
+        waiting, state = self.waiting, self.state
+        for other in self.successors_of(element):
+            left = waiting[other] - 1
+            waiting[other] = left
+            if not left and state[other] == PENDING:
+                free.append(other)
+        return free
+
+    def _release(self, free: list[int]) -> None:
+        """Elements without unfinished predecessors become ready, or end here.
+
+        Joins and elements that depend on a failure have nothing to run; what they
+        free in turn is handled in the same loop, so a chain of a million is no recursion.
+        """
+        if self.dropped:
+            return
+        held = self.held
+        if not held:
+            self.ready.add(free)
+            return
+        ready = []
+        stack = free[::-1]
+        while stack:
+            element = stack.pop()
+            if element not in held:
+                ready.append(element)
+                continue
+            held.discard(element)
+            root = self._root(element)
+            if root is None and element not in self.joins:
+                ready.append(element)
+                continue
+            stack += reversed(self._count_down(element))
+            self.unfinished -= 1
+            if root is None:
+                self.state[element] = DONE
+                continue
+            self.state[element] = SKIPPED
+            self.waiting[element] = root
+            held.update(self.successors_of(element))
+            if element not in self.joins:
+                self.skipped.append(element)
+                self.roots.append(root)
+        self.ready.add(ready)
+
+    def _root(self, element: int) -> int | None:
+        """The failure because of which the element cannot run.  Cost: O(its predecessors)."""
+        first, ends, edges = self._pages[bisect_right(self._pages, element, key=_FIRST) - 1]
+        k = element - first
+        state = self.state
+        for before in edges[ends[k - 1] if k else 0 : ends[k]]:
+            if before < ORDER_ONLY:
+                if state[before] == FAILED:
+                    return before
+                if state[before] == SKIPPED:
+                    return self.waiting[before]
+        return None
+
+    def check(self) -> None:
+        """Assert the invariants that need no knowledge of chunks."""
+        state, waiting = self.state, self.waiting
+        assert len(state) == self.count
+        assert self.unfinished == sum(1 for s in state if s < DONE)
+        assert self.joins.isdisjoint(e for e, s in enumerate(state) if s in (DEALT, FAILED))
+        free = {e for e, s in enumerate(state) if s == PENDING and not (waiting and waiting[e])}
+        ready = list(self.ready.elements())
+        assert len(ready) == len(self.ready)
+        if self.started and not self.dropped:
+            assert sorted(ready) == sorted(free), (ready, free)
+            assert not free & self.held
+        else:
+            assert not ready
+        for first, ends, edges in self._pages:
+            for k, end in enumerate(ends):
+                before = edges[ends[k - 1] if k else 0 : end]
+                self._check_element(first + k, [(e % ORDER_ONLY, e < ORDER_ONLY) for e in before])
+
+    def _check_element(self, element: int, before: Sequence[tuple[int, bool]]) -> None:
+        """``before``: its predecessors, and whether it needs their output."""
+        state = self.state
+        needed = [state[other] for other, data in before if data]
+        open_ = sum(1 for other, _ in before if state[other] < DONE)
+        if state[element] < DONE:
+            # Within a chunk that finishes as a whole the counts are left as they were.
+            assert self.waiting[element] == open_, (element, before)
+        else:
+            assert not open_ or self.dropped, (element, before)
+        if state[element] == SKIPPED:
+            assert FAILED in needed or SKIPPED in needed
+            assert state[self.waiting[element]] == FAILED
+        elif state[element] != PENDING:
+            assert not {FAILED, SKIPPED}.intersection(needed)
+        for other, _ in before:
+            if state[element] == PENDING and state[other] in (FAILED, SKIPPED):
+                assert element in self.held or not self.waiting[element]

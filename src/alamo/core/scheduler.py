@@ -1,0 +1,341 @@
+"""The scheduler: which element runs where, and what happens when one ends or a worker dies.
+
+A pure machine: ``handle(event, now_s)`` changes only this object and returns what the
+caller has to do.  It knows programs, elements, workers and chunks as numbers; it never
+sees a function, an argument, a result, a process or a socket.
+
+Rules, in order:
+  1. Programs of greater depth first (their parents hold a slot), then first come first served;
+     within a program the longest path to the end first.
+  2. A worker holds at most two chunks, so that it has work while a report travels.
+  3. When nothing is ready and a worker idles, work not begun is taken back from the busiest.
+  4. A dead worker fails the element that it was running, and no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from heapq import heapify, heappop, heappush
+
+from alamo.core import events as ev
+from alamo.core.chunks import Chunk, chunk_size, fuse
+from alamo.core.program import Program
+from alamo.core.states import DEALT
+from alamo.core.workers import Worker, WorkerPool
+
+#: A chunk that was dealt less than this ago will be done sooner than a recall is.
+RECALL_AGE_S = 0.002
+
+
+class Scheduler:
+    """Schedules the elements of all programs on one pool of workers.
+
+    Args:
+        slots: how many tasks may run at once.
+
+    Example:
+        >>> from alamo.core import events as ev
+        >>> s = Scheduler(slots=1)
+        >>> s.handle(ev.WorkerReady(0), 0.0)
+        []
+        >>> _ = s.handle(ev.ProgramOpened(7), 0.0), s.handle(ev.PageAdded(7, count=3), 0.0)
+        >>> s.handle(ev.ProgramStarted(7), 0.0)[0].chunk.elements
+        range(0, 2)
+    """
+
+    def __init__(self, slots: int) -> None:
+        self.pool = WorkerPool(slots)
+        self.programs: dict[int, Program] = {}
+        #: Programs with ready elements, a heap: the first is dealt from.
+        self._queue: list[tuple[tuple[int, int], Program]] = []
+        self._arrivals = 0
+        self._chunks = 0
+        self._effects: list[ev.Effect] = []
+        self._wake_at_s: float | None = None
+        self._handlers: dict[type, Callable[..., None]] = {
+            ev.ProgramOpened: self._on_program_opened,
+            ev.PageAdded: self._on_page_added,
+            ev.ProgramStarted: self._on_program_started,
+            ev.ProgramDropped: self._on_program_dropped,
+            ev.ProgramSealed: self._on_program_sealed,
+            ev.WorkerReady: self._on_worker_ready,
+            ev.ChunkFinished: self._on_chunk_finished,
+            ev.TakenBack: self._on_taken_back,
+            ev.WorkerResumed: self._on_worker_resumed,
+            ev.WorkerLost: self._on_worker_lost,
+            ev.WorkerBlocked: self._on_worker_blocked,
+            ev.WorkerUnblocked: self._on_worker_unblocked,
+            ev.Woken: self._on_woken,
+        }
+
+    def handle(self, event: ev.Event, now_s: float) -> list[ev.Effect]:
+        """Take in one event.
+
+        Args:
+            event: what happened; one about an unknown worker, chunk or program is dropped.
+            now_s: a monotonic time.
+
+        Returns:
+            Effects in the order in which they must be carried out.
+        """
+        self._handlers[type(event)](event)
+        self._deal(now_s)
+        effects, self._effects = self._effects, []
+        return effects
+
+    @property
+    def unfinished(self) -> int:
+        """Elements of started programs that have no final state yet."""
+        return sum(p.unfinished for p in self.programs.values() if p.started)
+
+    # -- programs ----------------------------------------------------------------
+
+    def _on_program_opened(self, event: ev.ProgramOpened) -> None:
+        self.programs[event.program] = Program(
+            event.program, event.depth, self._arrivals, event.growing
+        )
+        self._arrivals += 1
+
+    def _on_page_added(self, event: ev.PageAdded) -> None:
+        program = self.programs.get(event.program)
+        if program is None or program.dropped:
+            return
+        if program.started:
+            assert not len(event.preds)
+            assert not event.joins
+            program.grow(event.count)
+            self._follow(program)
+        else:
+            program.add_page(event.count, event.pred_ends, event.preds, event.joins)
+
+    def _on_program_started(self, event: ev.ProgramStarted) -> None:
+        program = self.programs.get(event.program)
+        if program is None or program.started or program.dropped:
+            return
+        program.start(event.ranks)
+        self._follow(program)
+
+    def _on_program_dropped(self, event: ev.ProgramDropped) -> None:
+        program = self.programs.get(event.program)
+        if program is None or program.dropped:
+            return
+        program.drop()
+        if program.queued:
+            self._queue.remove((program.sort_key, program))
+            heapify(self._queue)
+            program.queued = False
+        for worker in self.pool.workers.values():
+            if any(chunk.program is program for chunk in worker.chunks):
+                self._recall(worker, all_=True)
+        self._follow(program)
+
+    def _on_program_sealed(self, event: ev.ProgramSealed) -> None:
+        program = self.programs.get(event.program)
+        if program is not None:
+            program.growing = False
+            self._follow(program)
+
+    def _follow(self, program: Program) -> None:
+        """What follows a change of a program: skips to tell, a place in the queue, its end."""
+        if program.skipped:
+            self._effects.append(ev.ElementsSkipped(program.number, program.skipped, program.roots))
+            program.skipped, program.roots = [], []
+        if program.dropped:
+            program.settle_dropped()
+        if program.unfinished == 0 and not program.growing and (program.started or program.dropped):
+            if self.programs.get(program.number) is program:
+                del self.programs[program.number]
+                self._effects.append(ev.ProgramDone(program.number))
+        elif not program.queued and len(program.ready):
+            program.queued = True
+            heappush(self._queue, (program.sort_key, program))
+
+    # -- the end of elements -------------------------------------------------------
+
+    def _on_chunk_finished(self, event: ev.ChunkFinished) -> None:
+        worker = self.pool.workers.get(event.worker)
+        chunk = worker.chunk(event.chunk) if worker else None
+        if worker is None or chunk is None:
+            return
+        first, upto = chunk.done, min(event.upto, len(chunk.elements))
+        if upto <= first:
+            return
+        chunk.done = upto
+        program = chunk.program
+        program.measured(upto - first, event.elapsed_s)
+        whole = first == 0 and upto == len(chunk.elements)
+        if whole and chunk.outside is not None and not event.failed:
+            program.finish_whole(chunk.elements, chunk.outside)
+        else:
+            chunk.outside = None
+            failed = {chunk.elements[i] for i in event.failed if first <= i < upto}
+            program.finish(chunk.elements[first:upto], failed)
+            if failed and chunk.fused and upto < len(chunk.elements):
+                # The worker stops here by itself and says so: WorkerResumed will come.
+                worker.recalling = worker.recalling_all = True
+                self._cut(chunk, upto)
+        if upto == len(chunk.elements):
+            worker.chunks.remove(chunk)
+        self.pool.place(worker)
+        self._follow(program)
+
+    # -- taking work back ------------------------------------------------------------
+
+    def _recall(self, worker: Worker, all_: bool = False) -> None:
+        """Ask for work back; one that asks for the half does not stand in for all."""
+        if worker.recalling_all or (worker.recalling and not all_):
+            return
+        worker.recalling = True
+        worker.recalling_all = all_
+        self.pool.place(worker)
+        self._effects.append(ev.Recall(worker.number, all_))
+
+    def _cut(self, chunk: Chunk, position: int) -> None:
+        """End the chunk before ``position``; what is cut off is given back to the program."""
+        position = max(position, chunk.done)
+        rest = chunk.elements[position:]
+        if len(rest):
+            chunk.elements = chunk.elements[:position]
+            chunk.outside = None
+            chunk.program.give_back(rest)
+
+    def _on_taken_back(self, event: ev.TakenBack) -> None:
+        worker = self.pool.workers.get(event.worker)
+        if worker is None:
+            return
+        for chunk in worker.chunks[::-1]:  # what was dealt first comes to lie in front
+            if chunk.end_seq > event.seq:
+                self._cut(chunk, event.seq - chunk.seq)
+                if chunk.done == len(chunk.elements):
+                    worker.chunks.remove(chunk)
+                self._follow(chunk.program)
+        self.pool.place(worker)
+
+    # -- workers ---------------------------------------------------------------------
+
+    def _on_worker_ready(self, event: ev.WorkerReady) -> None:
+        self.pool.add(event.worker)
+
+    def _on_worker_resumed(self, event: ev.WorkerResumed) -> None:
+        worker = self.pool.workers.get(event.worker)
+        if worker is not None:
+            worker.recalling = worker.recalling_all = False
+            worker.exhausted = worker.behind_running > 0
+            self.pool.place(worker)
+
+    def _on_worker_lost(self, event: ev.WorkerLost) -> None:
+        worker = self.pool.remove(event.worker)
+        if worker is None:
+            return
+        begun_seq = event.seq + event.running
+        for chunk in worker.chunks[::-1]:
+            program = chunk.program
+            # One element at most, unless results were lost: these must not run twice either.
+            lost = chunk.elements[chunk.done : max(chunk.done, begun_seq - chunk.seq)]
+            chunk.done += len(lost)
+            program.finish(lost, lost)
+            self._cut(chunk, chunk.done)
+            for element in lost:
+                self._effects.append(ev.ElementLost(program.number, element, event.worker))
+            self._follow(program)
+
+    def _on_worker_blocked(self, event: ev.WorkerBlocked) -> None:
+        worker = self.pool.workers.get(event.worker)
+        if worker is not None:
+            self.pool.block(worker)
+            if worker.behind_running:
+                self._recall(worker, all_=True)
+
+    def _on_worker_unblocked(self, event: ev.WorkerUnblocked) -> None:
+        worker = self.pool.workers.get(event.worker)
+        if worker is not None:
+            self.pool.unblock(worker)
+
+    def _on_woken(self, event: ev.Woken) -> None:
+        self._wake_at_s = None
+
+    # -- dealing ---------------------------------------------------------------------
+
+    def _deal(self, now_s: float) -> None:
+        pool = self.pool
+        while self._queue:
+            worker = pool.next_free()
+            if worker is None:
+                break
+            program = self._queue[0][1]
+            self._deal_chunk(program, worker, now_s)
+            if not len(program.ready):
+                heappop(self._queue)
+                program.queued = False
+        missing = pool.take_missing()
+        if missing:
+            self._effects.append(ev.SpawnWorkers(missing))
+        for number in pool.take_surplus():
+            self._effects.append(ev.RetireWorker(number))
+        if not self._queue and pool.has_idle():
+            self._balance(now_s)
+
+    def _deal_chunk(self, program: Program, worker: Worker, now_s: float) -> None:
+        size = chunk_size(program.mean_s, len(program.ready), self.pool.slots)
+        elements = program.ready.take(size)
+        fused = False
+        outside: dict[int, int] = {}
+        if isinstance(elements, range):
+            program.mark_dealt(elements)
+        else:
+            count = len(elements)
+            outside = fuse(program, elements, chunk_size(program.mean_s, 1 << 30, 1))
+            fused = len(elements) > count
+        chunk = Chunk(
+            self._chunks,
+            program,
+            worker.number,
+            worker.next_seq,
+            elements,
+            fused,
+            outside,
+            now_s,
+        )
+        self._chunks += 1
+        worker.next_seq += len(elements)
+        worker.chunks.append(chunk)
+        worker.exhausted = False
+        self.pool.place(worker)
+        self._effects.append(ev.Deal(worker.number, chunk))
+
+    def _balance(self, now_s: float) -> None:
+        """A worker idles and nothing is ready: take the later half from the busiest."""
+        victim = self.pool.busiest()
+        if victim is None:
+            return
+        due_s = victim.chunks[0].dealt_s + RECALL_AGE_S
+        if due_s <= now_s:
+            self._recall(victim)
+        elif self._wake_at_s is None or due_s < self._wake_at_s:
+            self._wake_at_s = due_s
+            self._effects.append(ev.WakeAt(due_s))
+
+    # -- for tests -------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Assert every invariant that ties programs, chunks and workers together."""
+        self.pool.check()
+        assert not self._effects
+        dealt: dict[Program, set[int]] = {}
+        for worker in self.pool.workers.values():
+            for chunk in worker.chunks:
+                here = set(chunk.elements[chunk.done :])
+                assert here, chunk
+                there = dealt.setdefault(chunk.program, set())
+                assert not here & there, "an element is dealt twice"
+                there |= here
+        assert set(dealt) <= set(self.programs.values())
+        for program in self.programs.values():
+            program.check()
+            assert not program.skipped
+            assert program.unfinished or not (program.started or program.dropped)
+            marked = {e for e, s in enumerate(program.state) if s == DEALT}
+            assert marked == dealt.get(program, set()), (program.number, marked)
+            assert program.queued == (len(program.ready) > 0)
+        queued = [p for p in self.programs.values() if p.queued]
+        assert sorted(self._queue) == sorted((p.sort_key, p) for p in queued)

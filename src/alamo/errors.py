@@ -1,0 +1,117 @@
+"""Every exception that alamo raises, in one tree.
+
+A message says what happened, to which task, where, and what to do about it.  An
+exception that a user's own function raised is re-raised as itself and is not here.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AlamoError",
+    "AuthenticationFailed",
+    "BatchBroken",
+    "GraphError",
+    "ProtocolError",
+    "RemoteError",
+    "SerializationError",
+    "SubmitAfterClose",
+    "TaskExit",
+    "UpstreamFailed",
+    "UsageError",
+    "WaitTimeout",
+    "WorkerLost",
+]
+
+
+class AlamoError(Exception):
+    """Base of everything that alamo itself raises."""
+
+
+class UsageError(AlamoError, RuntimeError):
+    """The API was called in an order or with a value that cannot work."""
+
+
+class SubmitAfterClose(UsageError):
+    """Work was submitted to a Batch that this client had closed."""
+
+
+class GraphError(AlamoError, RuntimeError):
+    """A list of tasks cannot be compiled (documented for ``Batch.compile``)."""
+
+
+class SerializationError(AlamoError, TypeError):
+    """An argument, a result or a function cannot travel between processes."""
+
+
+class WaitTimeout(AlamoError, TimeoutError):
+    """The time given to a wait is over; the task goes on."""
+
+
+class UpstreamFailed(AlamoError, RuntimeError):
+    """A task did not run because a task whose output it needed had failed.
+
+    Attributes:
+        uid: the task that did not run.
+        root_uid: the task whose failure is the origin.
+    """
+
+    def __init__(self, message: str, uid: int = -1, root_uid: int = -1) -> None:
+        super().__init__(message, uid, root_uid)
+        self.uid = uid
+        self.root_uid = root_uid
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class WorkerLost(AlamoError, RuntimeError):
+    """The worker process that ran a task died before the task had finished.
+
+    Attributes:
+        uid: the task that was running.
+        host, pid: where the worker ran.
+        signal: the signal that ended it, 0 when it exited.
+        exit_status: its exit status, -1 when a signal ended it.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        uid: int = -1,
+        host: str = "",
+        pid: int = -1,
+        signal: int = 0,
+        exit_status: int = -1,
+    ) -> None:
+        super().__init__(message, uid, host, pid, signal, exit_status)
+        self.uid = uid
+        self.host = host
+        self.pid = pid
+        self.signal = signal
+        self.exit_status = exit_status
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class TaskExit(AlamoError, RuntimeError):
+    """A task raised ``SystemExit`` or ``KeyboardInterrupt``; it is the ``__cause__``.
+
+    Raised in place of them so that reading a result cannot end the reader's program.
+    """
+
+
+class RemoteError(AlamoError, RuntimeError):
+    """A task raised an exception that itself cannot travel; this one tells its type and text."""
+
+
+class BatchBroken(AlamoError, RuntimeError):
+    """The service is gone (manager killed, connection lost, batch terminated)."""
+
+
+class ProtocolError(AlamoError, RuntimeError):
+    """A peer sent something that is no message of this protocol."""
+
+
+class AuthenticationFailed(AlamoError, PermissionError):
+    """A peer could not prove that it knows the Batch's secret."""

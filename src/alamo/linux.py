@@ -1,0 +1,90 @@
+"""The few Linux calls that Python does not offer."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import signal
+
+_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NAME = 15
+_F_SETSIG = 10
+_IONBF = 2
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def become_subreaper() -> None:
+    """Orphaned descendants become children of this process, so that it can end them."""
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def set_process_name(name: str) -> None:
+    """What ``ps -o comm`` and ``top`` show, at most 15 characters."""
+    _libc.prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
+
+
+def unbuffer_c_stdout() -> None:
+    """C code's ``printf`` goes to the descriptor at once, so nothing is to be flushed a task."""
+    stdout = ctypes.c_void_p.in_dll(_libc, "stdout")
+    _libc.setvbuf(stdout, None, _IONBF, 0)
+
+
+def die_with_writer(pipe_fd: int) -> None:
+    """Have the kernel kill this process when the last writer of the pipe is gone.
+
+    The pipe's release signals its asynchronous readers; F_SETSIG makes that SIGKILL.  So
+    a worker ends with its manager at once, also in the middle of C code, and without
+    depending on its parent process.
+    """
+    fcntl.fcntl(pipe_fd, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(pipe_fd, _F_SETSIG, int(signal.SIGKILL))
+    flags = fcntl.fcntl(pipe_fd, fcntl.F_GETFL)
+    fcntl.fcntl(pipe_fd, fcntl.F_SETFL, flags | os.O_ASYNC | os.O_NONBLOCK)
+    try:
+        if os.read(pipe_fd, 1) == b"":  # it was gone before we asked to be told
+            os._exit(1)
+    except BlockingIOError:
+        pass
+
+
+def children_of(pid: int) -> list[int]:
+    """Direct children of all threads of a process; empty when it is gone."""
+    found: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children") as file:
+                found += map(int, file.read().split())
+    except OSError:
+        pass
+    return found
+
+
+def kill_tree(pid: int) -> None:
+    """SIGKILL a process and all its descendants, parents first so that none forks anew."""
+    pending = [pid]
+    while pending:
+        victim = pending.pop()
+        try:
+            os.kill(victim, signal.SIGSTOP)
+        except ProcessLookupError:
+            continue
+        pending += children_of(victim)
+        try:
+            os.kill(victim, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+def process_start_ticks(pid: int) -> int:
+    """When a process started, in clock ticks since boot; 0 when it does not exist or is a zombie.
+
+    With the pid this names a process for ever, where a pid alone is used again.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return 0
+    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])

@@ -1,0 +1,81 @@
+"""Which shared blocks exist, who knows them and how many uses each still has."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+
+from alamo.manager.connection import Connection
+from alamo.protocol.messages import BlockMade, BlocksFree, BlocksGone
+
+
+class _Block:
+    __slots__ = ("fd", "known", "maker", "size", "uses")
+
+    def __init__(self, maker: Connection, size: int, fd: int) -> None:
+        self.maker = maker
+        self.size = size
+        self.fd = fd
+        self.uses = 0
+        self.known: set[Connection] = set()
+
+
+class BlockRegistry:
+    """Passes descriptors on to who needs them, and blocks back to their makers."""
+
+    def __init__(self) -> None:
+        self._blocks: dict[int, _Block] = {}
+        self.sink: Callable[[int], None] | None = None
+
+    def made(self, maker: Connection, block: int, size: int, fd: int) -> None:
+        """A process made a block; takes the descriptor."""
+        self._blocks[block] = _Block(maker, size, fd)
+
+    def use(self, block: int) -> None:
+        """One more use of the block's present content."""
+        if block in self._blocks:
+            self._blocks[block].uses += 1
+
+    def show(self, block: int, peer: Connection) -> None:
+        """Make sure that a peer can map the block, before a message that refers to it."""
+        known = self._blocks.get(block)
+        if known is None or peer in known.known or peer is known.maker:
+            return
+        known.known.add(peer)
+        peer.send(BlockMade(block, known.size), (known.fd,))
+
+    def released(self, blocks: Iterable[int]) -> None:
+        """One use less of each; a block without use goes back to its maker."""
+        back: dict[Connection, list[int]] = {}
+        for block in blocks:
+            known = self._blocks.get(block)
+            if known is None:
+                continue
+            known.uses -= 1
+            if known.uses <= 0:
+                known.uses = 0
+                if known.maker.closed:
+                    self.gone([block])
+                else:
+                    back.setdefault(known.maker, []).append(block)
+        for maker, free in back.items():
+            maker.send(BlocksFree(free))
+
+    def gone(self, blocks: Iterable[int]) -> None:
+        """Blocks that will not be filled again: everybody forgets them."""
+        told: dict[Connection, list[int]] = {}
+        for block in blocks:
+            known = self._blocks.pop(block, None)
+            if known is None:
+                continue
+            os.close(known.fd)
+            for peer in known.known:
+                told.setdefault(peer, []).append(block)
+        for peer, names in told.items():
+            peer.send(BlocksGone(names))
+
+    def peer_gone(self, peer: Connection) -> None:
+        """A process ended: it maps nothing, and its unused blocks can go."""
+        for known in self._blocks.values():
+            known.known.discard(peer)
+        self.gone([b for b, known in self._blocks.items() if known.maker is peer and not known.uses])

@@ -1,0 +1,369 @@
+"""The manager: the shell that drives the scheduler between clients and workers.
+
+Everything here is IO and bookkeeping of bytes.  What runs where is decided in
+``core.scheduler``; when the service ends in ``core.session``.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from array import array
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from alamo.core import events as ev
+from alamo.core.scheduler import Scheduler
+from alamo.core.session import End, Session
+from alamo.manager.blocks import BlockRegistry
+from alamo.manager.clients import Client
+from alamo.manager.loop import Loop
+from alamo.manager.pool import Pool, WorkerProcess, describe_status
+from alamo.manager.programs import ProgramData
+from alamo.protocol import messages as msg
+from alamo.protocol.layout import FREE, GRACE_S
+from alamo.worker import output
+from alamo.worker.outcomes import salvage
+
+log = logging.getLogger("alamo.manager")
+
+#: Workers that die before they are ready, in a row, until the service gives up.
+_STILLBORN_MAX = 5
+
+
+class Service:
+    """State of one running manager."""
+
+    def __init__(self, loop: Loop, setup: msg.Setup, address: str) -> None:
+        self.loop = loop
+        self.setup = setup
+        self.host = socket.gethostname()
+        self.session = Session()
+        self.scheduler = Scheduler(setup.slots)
+        self.blocks = BlockRegistry()
+        self.clients: dict[int, Client] = {}
+        self.programs: dict[int, ProgramData] = {}
+        self.functions: dict[int, bytes] = {}
+        self._function_numbers: dict[bytes, int] = {}
+        self._program_numbers = 0
+        self._client_numbers = 0
+        self._stillborn = 0
+        self._dead: dict[int, WorkerProcess] = {}
+        self.pool = Pool(loop, self, msg.NurserySetup(setup.sys_path, setup.cwd, setup.log_level, address))
+        for _ in range(setup.slots):
+            self.pool.spawn()
+
+    # -- driving the scheduler ---------------------------------------------------------
+
+    def drive(self, event: ev.Event) -> None:
+        """Give the scheduler an event and do what it answers."""
+        for effect in self.scheduler.handle(event, time.monotonic()):
+            match effect:
+                case ev.Deal():
+                    self._deal(effect)
+                case ev.WakeAt(at_s):
+                    self.loop.call_at(at_s, lambda: self.drive(ev.Woken()))
+                case ev.Recall(worker, everything):
+                    self._recall(self.pool.workers[worker], everything)
+                case ev.ElementsSkipped(program, elements, roots):
+                    self._skipped(program, elements, roots)
+                case ev.ElementLost(program, element, worker):
+                    self._element_lost(program, element, worker)
+                case ev.ProgramDone(program):
+                    self._program_done(program)
+                case ev.SpawnWorkers(count):
+                    for _ in range(count):
+                        self.pool.spawn()
+                case ev.RetireWorker(worker):
+                    self.pool.retire(worker)
+
+    def _deal(self, effect: ev.Deal) -> None:
+        worker = self.pool.workers[effect.worker]
+        chunk = effect.chunk
+        data = self.programs[chunk.program.number]
+        message = data.make_chunk(chunk, worker.epoch)
+        self._define_functions(worker, message.functions)
+        if data.objects:
+            for number in data.objects_of(chunk.elements):
+                self._define_object(worker, data, number)
+        for _, outcome in message.inputs:
+            self._show_blocks_of(outcome, worker)
+        worker.end_seq = chunk.end_seq
+        worker.connection.send(message)
+
+    def _define_functions(self, worker: WorkerProcess, functions: int | bytes) -> None:
+        needed = {functions} if isinstance(functions, int) else set(memoryview(functions).cast("I"))
+        for number in needed - worker.known_functions:
+            worker.known_functions.add(number)
+            worker.connection.send(msg.FunctionDefined(number, self.functions[number]))
+
+    def _define_object(self, worker: WorkerProcess, data: ProgramData, number: int) -> None:
+        key = (data.number, number)
+        if key in worker.known_objects:
+            return
+        worker.known_objects.add(key)
+        definition = data.definitions[number]
+        if definition.block >= 0:
+            self.blocks.show(definition.block, worker.connection)
+        worker.connection.send(definition)
+
+    def _show_blocks_of(self, outcome: bytes, worker: WorkerProcess) -> None:
+        record = as_record(outcome)
+        if record is not None and record.block >= 0:
+            self.blocks.show(record.block, worker.connection)
+
+    def _recall(self, worker: WorkerProcess, everything: bool) -> None:
+        """Take back what the worker has not begun (the protocol is told in ``layout``)."""
+        first = worker.next_seq + 1
+        cut = first if everything else first + max(0, worker.end_seq - first) // 2
+        if cut >= worker.end_seq:
+            self.drive_later(ev.WorkerResumed(worker.number))
+            return
+        worker.set_limit(cut)
+        token = worker.recall = object()
+
+        def settle() -> None:
+            if worker.recall is token:
+                self.drive(ev.TakenBack(worker.number, max(cut, worker.next_seq + 1)))
+
+        self.loop.call_later(GRACE_S, settle)
+
+    def drive_later(self, event: ev.Event) -> None:
+        """An event that comes while effects are being carried out."""
+        self.loop.at_round_end(lambda: self.drive(event))
+
+    # -- workers -----------------------------------------------------------------------
+
+    def on_worker_message(self, worker: WorkerProcess, message: msg.Message) -> None:
+        """A worker sent a message."""
+        match message:
+            case msg.Finished():
+                self._finished(worker, message)
+            case msg.Stopped(seq, epoch):
+                worker.epoch = epoch
+                worker.recall = None
+                worker.set_limit(None)
+                self.drive(ev.TakenBack(worker.number, seq))
+                self.drive(ev.WorkerResumed(worker.number))
+            case msg.Ready(pid):
+                worker.pid = pid
+                self._stillborn = 0
+                self.drive(ev.WorkerReady(worker.number))
+            case msg.BlockMade(block, size):
+                fd = worker.connection.take_descriptors(message)[0]
+                self.blocks.made(worker.connection, block, size, fd)
+            case msg.BlocksGone(blocks):
+                self.blocks.gone(blocks)
+            case msg.Logged():
+                self.tell_log(message)
+        self.check_end()
+
+    def _finished(self, worker: WorkerProcess, message: msg.Finished) -> None:
+        known = self.scheduler.pool.workers.get(worker.number)
+        chunk = known.chunk(message.chunk) if known is not None else None
+        if message.buffer >= 0:
+            count = message.upto - message.first
+            ends = bytes(worker.memory.ends[message.buffer][:count])
+            payload = bytes(worker.memory.payloads[message.buffer][: message.size])
+            worker.memory.cells[FREE + message.buffer] = 1
+        else:
+            ends, payload = message.ends, message.payload
+        if chunk is None or chunk.done != message.first:
+            return
+        elements = chunk.elements[message.first : message.upto]
+        base = message.first
+        self._forward(
+            chunk.program.number,
+            elements,
+            ends,
+            payload,
+            tuple([p - base for p in message.failed]),
+            tuple([(p - base, block) for p, block in message.blocks]),
+        )
+        self.drive(
+            ev.ChunkFinished(
+                worker.number, message.chunk, message.upto, message.failed, message.elapsed_ns * 1e-9
+            )
+        )
+
+    def _forward(
+        self,
+        number: int,
+        elements: Sequence[int],
+        ends: bytes,
+        payload: bytes,
+        failed: tuple[int, ...] = (),
+        blocks: tuple[tuple[int, int], ...] = (),
+    ) -> None:
+        """Pass outcomes on to the client, unopened, and keep those that other tasks need."""
+        data = self.programs[number]
+        client = self.clients.get(data.client)
+        used = [block for _, block in blocks]
+        for block in used:
+            self.blocks.use(block)
+            if client is not None:
+                client.show_block(block)
+        if data.consumers:
+            self._keep_sources(data, elements, ends, payload)
+        if client is not None:
+            is_range = isinstance(elements, range)
+            column = b"" if is_range else _column(elements)
+            client.connection.send(
+                msg.Results(data.remote, elements[0], column, ends, payload, failed, blocks)
+            )
+        if data.inputs or data.objects:
+            self._inputs_ended(data, elements)
+        if used:
+            self.blocks.released(used)
+
+    def _keep_sources(self, data: ProgramData, elements: Sequence[int], ends: bytes, payload: bytes) -> None:
+        start = 0
+        for element, end in zip(elements, memoryview(ends).cast("I"), strict=True):
+            if element in data.consumers:
+                outcome = data.kept[element] = payload[start:end]
+                record = as_record(outcome)
+                if record is not None and record.block >= 0:
+                    self.blocks.use(record.block)
+                    data.kept_blocks[element] = record.block
+            start = end
+
+    def _inputs_ended(self, data: ProgramData, elements: Iterable[int]) -> None:
+        blocks, objects = data.ended(elements)
+        for number in objects:
+            definition = data.definitions.pop(number, None)
+            if definition is not None and definition.block >= 0:
+                blocks.append(definition.block)
+        self.blocks.released(blocks)
+
+    def on_worker_dead(self, worker: WorkerProcess) -> None:
+        """A worker's process is gone and all that it sent has been handled."""
+        known = self.scheduler.pool.workers.get(worker.number)
+        if known is None:
+            self._stillborn += 1
+            if self._stillborn >= _STILLBORN_MAX:
+                _, code, cause = describe_status(worker.status)
+                tail = output.read(worker.stderr).decode("utf-8", "replace")[-2000:]
+                self.session.broken(
+                    f"{_STILLBORN_MAX} workers in a row died while starting (exit status {code}; {cause})\n{tail}"
+                )
+        else:
+            reports = {c.number: c.done for c in known.chunks}
+            rest = salvage(worker.memory, lambda chunk: reports.get(chunk, -1))
+            if rest is not None:
+                self._finished(worker, self._with_failures(worker, rest))
+        reported = max((c.seq + c.done for c in known.chunks[:1]), default=0) if known else 0
+        seq = worker.next_seq
+        running = worker.memory.cells[1] != 0 and seq >= reported
+        self._dead[worker.number] = worker
+        self.drive(ev.WorkerLost(worker.number, max(seq, reported), running))
+        del self._dead[worker.number]
+        self.blocks.peer_gone(worker.connection)
+        self.check_end()
+
+    def _with_failures(self, worker: WorkerProcess, rest: msg.Finished) -> msg.Finished:
+        ends = worker.memory.ends[rest.buffer]
+        payload = worker.memory.payloads[rest.buffer]
+        failed = []
+        start = 0
+        for k in range(rest.upto - rest.first):
+            record = as_record(bytes(payload[start : ends[k]]))
+            if record is not None and record.status != msg.OK:
+                failed.append(rest.first + k)
+            start = ends[k]
+        rest.failed = tuple(failed)
+        return rest
+
+    def _element_lost(self, number: int, element: int, worker_number: int) -> None:
+        worker = self._dead[worker_number]
+        sig, code, cause = describe_status(worker.status)
+        info = msg.LostInfo(self.host, worker.pid, sig, code, cause)
+        record = msg.Record(
+            msg.LOST,
+            msgspec.msgpack.encode(info),
+            output.read(worker.stdout),
+            output.read(worker.stderr),
+        )
+        payload = msgspec.msgpack.encode(record)
+        log.warning("worker %d (pid %d) died: signal %d, exit status %d", worker_number, worker.pid, sig, code)
+        self._forward(number, [element], len(payload).to_bytes(4, "little"), payload, (0,))
+
+    # -- programs ----------------------------------------------------------------------
+
+    def next_client(self) -> int:
+        """Number for a client that has just been let in."""
+        self._client_numbers += 1
+        return self._client_numbers - 1
+
+    def depth_of_worker(self, worker: int) -> int:
+        """Depth of the program whose task runs in the worker."""
+        known = self.scheduler.pool.workers.get(worker)
+        return known.chunks[0].program.depth if known is not None and known.chunks else 0
+
+    def open_program(self, client: int, remote: int, cwd: str) -> int:
+        """A client begins a program; returns the manager's number of it."""
+        number = self._program_numbers
+        self._program_numbers += 1
+        self.programs[number] = ProgramData(number, client, remote, cwd)
+        return number
+
+    def add_function(self, blob: bytes) -> int:
+        """Keep a pickled function; returns its number here.  Equal bytes get one number."""
+        number = self._function_numbers.setdefault(blob, len(self._function_numbers))
+        self.functions[number] = blob
+        return number
+
+    def drop_if_unstarted(self, number: int) -> None:
+        """The program's client is gone: what it has not started never runs."""
+        program = self.scheduler.programs.get(number)
+        if program is not None and not program.started:
+            self.drive(ev.ProgramDropped(number))
+
+    def _skipped(self, number: int, elements: list[int], roots: list[int]) -> None:
+        data = self.programs[number]
+        client = self.clients.get(data.client)
+        if client is not None:
+            client.connection.send(msg.Skipped(data.remote, _column(elements), _column(roots)))
+        if data.inputs or data.objects:
+            self._inputs_ended(data, elements)
+
+    def _program_done(self, number: int) -> None:
+        data = self.programs.pop(number)
+        client = self.clients.get(data.client)
+        if client is not None:
+            client.programs.pop(data.remote, None)
+        blocks = list(data.kept_blocks.values())
+        blocks += [d.block for d in data.definitions.values() if d.block >= 0]
+        self.blocks.released(blocks)
+        for worker in self.pool.workers.values():
+            sent = {key for key in worker.known_objects if key[0] == number}
+            if sent:
+                worker.known_objects -= sent
+                worker.connection.send(msg.ObjectsForgotten(number))
+        self.loop.at_round_end(self.check_end)
+
+    # -- the end -------------------------------------------------------------------------
+
+    def tell_log(self, message: msg.Logged) -> None:
+        """Pass a log record on to the primary client."""
+        primary = self.clients.get(self.session.primary if self.session.primary is not None else -1)
+        if primary is not None:
+            primary.connection.send(message)
+
+    def check_end(self) -> None:
+        """End the service when its time has come."""
+        if self.session.verdict(self.scheduler.unfinished) is not End.NOT_YET:
+            self.loop.stop()
+
+
+def as_record(outcome: bytes) -> msg.Record | None:
+    """The outcome as a Record, or ``None`` when it is a bare pickle."""
+    if outcome[:1] in (b"", b"\x80"):
+        return None
+    return msgspec.msgpack.decode(outcome, type=msg.Record)
+
+
+def _column(elements: Iterable[int]) -> bytes:
+    return array("I", elements).tobytes()
+

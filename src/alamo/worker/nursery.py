@@ -1,0 +1,118 @@
+"""The nursery: a small single-threaded process that forks workers for the manager.
+
+It opens and unpickles nothing, so a fork is safe and costs a millisecond, whatever the
+user's process holds.  It reaps workers, and kills descendants that outlived their worker.
+When the manager is gone it kills all of them and ends.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import sys
+import time
+
+from alamo import linux
+from alamo.protocol.framing import MessageReader, encode
+from alamo.protocol.messages import Exited, Message, NurserySetup, Spawn, Spawned, ToNursery
+from alamo.worker.process import worker_main
+
+#: When the manager has gone, descendants get this long to be found and killed.
+_LAST_SWEEP_S = 2.0
+
+
+class Nursery:
+    """Forks and reaps workers."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._reader: MessageReader[Message] = MessageReader(ToNursery)
+        self._workers: dict[int, int] = {}
+        self._setup: NurserySetup | None = None
+        self._wake_r, self._wake_w = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(self._wake_w)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    def serve(self) -> None:
+        """Work until the manager closes the connection."""
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        poll.register(self._wake_r, select.POLLIN)
+        try:
+            while True:
+                for fd, _ in poll.poll():
+                    if fd == self._wake_r:
+                        os.read(self._wake_r, 4096)
+                        self._reap()
+                    elif not self._receive():
+                        return
+        except (BrokenPipeError, ConnectionResetError):
+            return
+        finally:
+            self._end_all()
+
+    def _receive(self) -> bool:
+        if not self._reader.receive(self._sock):
+            return False
+        for message in self._reader.messages():
+            if isinstance(message, NurserySetup):
+                self._setup = message
+            elif isinstance(message, Spawn):
+                self._spawn(message.worker, self._reader.take_descriptors(message))
+        return True
+
+    def _spawn(self, worker: int, fds: list[int]) -> None:
+        assert self._setup is not None
+        pid = os.fork()
+        if pid == 0:
+            # Siblings must not hold each other's sockets, or nobody would see an end of stream.
+            self._reader.close()
+            self._sock.close()
+            os.close(self._wake_r)
+            os.close(self._wake_w)
+            worker_main(worker, fds, self._setup)
+        for fd in fds:
+            os.close(fd)
+        self._workers[pid] = worker
+        self._sock.sendall(encode(Spawned(worker, pid)))
+
+    def _reap(self) -> None:
+        """Report dead workers; kill whatever else became our child: its worker is dead."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                break
+            worker = self._workers.pop(pid, None)
+            if worker is not None:
+                self._sock.sendall(encode(Exited(worker, pid, status)))
+        for child in linux.children_of(os.getpid()):
+            if child not in self._workers:
+                linux.kill_tree(child)
+
+    def _end_all(self) -> None:
+        deadline = time.monotonic() + _LAST_SWEEP_S
+        while time.monotonic() < deadline:
+            for child in linux.children_of(os.getpid()):
+                linux.kill_tree(child)
+            try:
+                os.waitpid(-1, 0)
+            except ChildProcessError:
+                return
+
+
+def main() -> None:
+    """Entry of the nursery process: ``argv[1]`` is the descriptor of its socket."""
+    linux.become_subreaper()
+    linux.set_process_name("alamo-nursery")
+    sock = socket.socket(fileno=int(sys.argv[-1]))
+    Nursery(sock).serve()
+
+
+if __name__ == "__main__":
+    main()

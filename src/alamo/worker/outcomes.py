@@ -1,0 +1,146 @@
+"""Outcomes on their way from a worker to its manager, in memory that outlives the worker.
+
+Outcomes of one chunk are appended to a shared buffer and announced with one message
+when the chunk ends, the buffer is full or some milliseconds have passed.  What a killed
+worker had recorded is still there for the manager to read.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+
+from alamo.protocol.framing import encode
+from alamo.protocol.layout import (
+    BUFFER,
+    BUFFERS,
+    CHUNK,
+    ENDS_MAX,
+    FIRST_POSITION,
+    FIRST_SEQ,
+    FREE,
+    NEXT,
+    PAYLOAD_BYTES,
+    SharedMemory,
+)
+from alamo.protocol.messages import Finished
+
+#: Outcomes are announced after this long even when the chunk goes on.
+FLUSH_NS = 5_000_000
+_LAG_S = 0.0002
+
+
+class OutcomeBuffer:
+    """The buffer being filled.
+
+    Attributes:
+        count: outcomes in it.
+        flush_at_ns: announce when the clock is past this.
+
+    Invariant: an outcome is complete before the NEXT cell counts its element as
+    finished, so after a kill everything below NEXT can be read.
+    """
+
+    def __init__(self, memory: SharedMemory, sock: socket.socket) -> None:
+        self._memory = memory
+        self._cells = memory.cells
+        self._sock = sock
+        self._buffer = 0
+        self._ends = memory.ends[0]
+        self._payload = memory.payloads[0]
+        self._position = 0
+        self._first = 0
+        self._chunk = 0
+        self._failed: list[int] = []
+        self._blocks: list[tuple[int, int]] = []
+        self._begun_ns = 0
+        self.count = 0
+        self.flush_at_ns = 0
+        self.size = 0
+
+    def begin(self, chunk: int, seq: int, position: int, now_ns: int) -> None:
+        """Start filling a buffer with outcomes from this position of the chunk on."""
+        cells = self._cells
+        buffer = (self._buffer + 1) % BUFFERS
+        while not cells[FREE + buffer]:  # the manager lags behind by all buffers
+            time.sleep(_LAG_S)
+        self._buffer = buffer
+        self._ends = self._memory.ends[buffer]
+        self._payload = self._memory.payloads[buffer]
+        # FIRST_SEQ first: it equals NEXT now, so a kill in between leaves "nothing recorded".
+        cells[FIRST_SEQ] = seq
+        cells[CHUNK] = self._chunk = chunk
+        cells[FIRST_POSITION] = self._first = position
+        cells[BUFFER] = buffer
+        self.count = self.size = 0
+        self._begun_ns = now_ns
+        self.flush_at_ns = now_ns + FLUSH_NS
+        self._failed, self._blocks = [], []
+
+    def fits(self, size: int) -> bool:
+        """Whether an outcome of that size can be appended."""
+        return self.size + size <= PAYLOAD_BYTES and self.count < ENDS_MAX
+
+    def append(self, data: bytes) -> None:
+        """Record the next element's outcome; the caller then stores NEXT."""
+        end = self.size + len(data)
+        self._payload[self.size : end] = data
+        self._ends[self.count] = end
+        self.size = end
+        self.count += 1
+
+    def mark_failed(self) -> None:
+        """The outcome recorded last is a failure."""
+        self._failed.append(self._first + self.count - 1)
+
+    def mark_block(self, block: int) -> None:
+        """The outcome recorded last refers to this block."""
+        self._blocks.append((self._first + self.count - 1, block))
+
+    def flush(self, now_ns: int) -> None:
+        """Announce what was recorded since ``begin``, which must be called again after this."""
+        if not self.count:
+            return
+        message = Finished(
+            self._chunk,
+            self._first,
+            self._first + self.count,
+            now_ns - self._begun_ns,
+            self._buffer,
+            self.size,
+            tuple(self._failed),
+            blocks=tuple(self._blocks),
+        )
+        self._cells[FREE + self._buffer] = 0
+        # From here on a kill loses nothing: salvage reads the buffer until the message is seen.
+        self._sock.sendall(encode(message))
+
+    def send_alone(self, chunk: int, position: int, data: bytes, failed: bool, block: int, elapsed_ns: int) -> None:
+        """Send an outcome too large for a buffer through the socket.  The caller has flushed."""
+        ends = len(data).to_bytes(4, "little")
+        message = Finished(chunk, position, position + 1, elapsed_ns, -1, len(data), ends=ends, payload=data)
+        if failed:
+            message.failed = (position,)
+        if block >= 0:
+            message.blocks = ((position, block),)
+        self._sock.sendall(encode(message))
+
+
+def salvage(memory: SharedMemory, reported: Callable[[int], int]) -> Finished | None:
+    """What a dead worker had recorded and not announced.
+
+    Args:
+        reported: chunk number -> positions already reported of it.
+
+    Returns:
+        The message that the worker would have sent; failures are not marked in it.
+    """
+    cells = memory.cells
+    buffer = cells[BUFFER]
+    chunk, first = cells[CHUNK], cells[FIRST_POSITION]
+    count = cells[NEXT] - cells[FIRST_SEQ]
+    if not 0 < count <= ENDS_MAX or reported(chunk) != first:
+        return None
+    size = memory.ends[buffer][count - 1]
+    return Finished(chunk, first, first + count, 0, buffer, size)

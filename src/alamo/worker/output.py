@@ -1,0 +1,52 @@
+"""Capture of what a task prints, at descriptor level.
+
+Descriptors 1 and 2 of a worker are memfds, so what C code and child processes write is
+caught too.  A silent task costs one ``lseek`` a stream.  After a task that wrote, its
+bytes are taken out and the file is emptied.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+
+from alamo import linux
+
+#: Bytes of each stream that are kept: this much of the head and as much of the tail.
+KEPT_BYTES = 512 * 1024
+
+
+def install(stdout_fd: int, stderr_fd: int) -> None:
+    """Make the memfds descriptors 1 and 2, with nothing buffered above them."""
+    os.dup2(stdout_fd, 1)
+    os.dup2(stderr_fd, 2)
+    for fd in (stdout_fd, stderr_fd):
+        if fd > 2:
+            os.close(fd)
+    sys.stdout = sys.__stdout__ = _stream(1)  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = _stream(2)  # type: ignore[misc]
+    linux.unbuffer_c_stdout()
+
+
+def _stream(fd: int) -> io.TextIOWrapper:
+    raw = io.FileIO(fd, "w", closefd=False)
+    return io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", write_through=True)  # type: ignore[type-var]
+
+
+def take(fd: int) -> bytes:
+    """What was written to the descriptor since the last call; at most head and tail of it."""
+    data = read(fd)
+    os.ftruncate(fd, 0)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return data
+
+
+def read(fd: int) -> bytes:
+    """The file's content, its middle replaced by a mark when it is too long."""
+    size = os.fstat(fd).st_size
+    if size <= 2 * KEPT_BYTES:
+        return os.pread(fd, size, 0)
+    head = os.pread(fd, KEPT_BYTES, 0)
+    tail = os.pread(fd, KEPT_BYTES, size - KEPT_BYTES)
+    return head + f"\n[... {size - 2 * KEPT_BYTES} bytes left out ...]\n".encode() + tail

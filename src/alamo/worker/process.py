@@ -1,0 +1,176 @@
+"""The worker process: takes chunks from its manager, runs them, until the manager is gone."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+from collections import deque
+
+from alamo import linux
+from alamo.protocol.blocks import BlockMaker, BlockReader
+from alamo.protocol.framing import MessageReader, encode
+from alamo.protocol.layout import LIMIT, NEXT, SharedMemory
+from alamo.protocol.messages import (
+    BlockMade,
+    BlocksFree,
+    BlocksGone,
+    Chunk,
+    FunctionDefined,
+    Logged,
+    Message,
+    NurserySetup,
+    ObjectDefined,
+    ObjectsForgotten,
+    Ready,
+    Stopped,
+    ToWorker,
+)
+from alamo.worker import output
+from alamo.worker.context import context
+from alamo.worker.inputs import ChunkInputs
+from alamo.worker.runner import FunctionTable, Runner
+from alamo.worker.surroundings import Surroundings, default_signals
+
+#: Origins of blocks: workers count from here, clients below.
+WORKER_ORIGIN = 1 << 24
+
+
+class Worker:
+    """One worker: a queue of chunks read from the socket, run one after the other."""
+
+    def __init__(self, number: int, sock: socket.socket, memory: SharedMemory) -> None:
+        self._sock = sock
+        self._cells = memory.cells
+        self._reader: MessageReader[Message] = MessageReader(ToWorker)
+        self._chunks: deque[Chunk] = deque()
+        self._blocks = BlockReader()
+        self._maker = BlockMaker(WORKER_ORIGIN + number)
+        self._inputs = ChunkInputs(self._blocks)
+        self._functions = FunctionTable()
+        self._surroundings = Surroundings()
+        self._epoch = 0
+        self._runner = Runner(
+            sock,
+            memory,
+            socket.gethostname(),
+            self._maker,
+            self._inputs,
+            self._functions,
+            self._surroundings,
+            context.end_task,
+        )
+
+    def serve(self) -> None:
+        """Run chunks until the manager closes the connection."""
+        self._sock.sendall(encode(Ready(os.getpid())))
+        while True:
+            while self._chunks:
+                chunk = self._chunks.popleft()
+                if chunk.epoch == self._epoch:
+                    self._run(chunk)
+            if not self._reader.receive(self._sock):
+                return
+            for message in self._reader.messages():
+                self._take(message)
+
+    def _take(self, message: Message) -> None:
+        match message:
+            case Chunk():
+                self._chunks.append(message)
+            case FunctionDefined(number, blob):
+                self._functions.define(number, blob)
+            case ObjectDefined():
+                self._inputs.define(message)
+            case ObjectsForgotten(program):
+                self._inputs.forget(program)
+            case BlockMade(block, size):
+                self._blocks.add(block, size, self._reader.take_descriptors(message)[0])
+            case BlocksFree(blocks):
+                gone = self._maker.freed(blocks)
+                if gone:
+                    self._sock.sendall(encode(BlocksGone(gone)))
+            case BlocksGone(blocks):
+                self._blocks.gone(blocks)
+            case _:
+                raise AssertionError(f"no worker handles {message!r}")
+
+    def _run(self, chunk: Chunk) -> None:
+        # A limit at or below the first element: taken back before it began.
+        if self._cells[LIMIT] <= chunk.seq:
+            self._cells[NEXT] = chunk.seq
+            self._stop(chunk.seq)
+            return
+        if chunk.cwd != self._surroundings.cwd:
+            try:
+                self._surroundings.enter(chunk.cwd)
+            except OSError as error:
+                logging.getLogger("alamo.worker").warning(
+                    "tasks of program %d run in %s: %s", chunk.program, self._surroundings.cwd, error
+                )
+        done = self._runner.run(chunk)
+        if done < chunk.count:
+            self._stop(chunk.seq + done)
+
+    def _stop(self, seq: int) -> None:
+        """Drop everything from ``seq`` on and say so; chunks dealt before that are void."""
+        self._epoch += 1
+        self._sock.sendall(encode(Stopped(seq, self._epoch)))
+
+
+class _SocketHandler(logging.Handler):
+    """Log records become messages to the manager."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__()
+        self._sock = sock
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._sock.sendall(encode(Logged(record.name, record.levelno, self.format(record))))
+        except Exception:
+            self.handleError(record)
+
+
+def worker_main(number: int, fds: list[int], setup: NurserySetup) -> None:
+    """Body of a freshly forked worker; does not return.
+
+    Args:
+        fds: socket, shared memory, stdout, stderr, lifeline.
+    """
+    status = 1
+    try:
+        default_signals()
+        linux.die_with_writer(fds[4])
+        linux.become_subreaper()
+        linux.set_process_name(f"alamo-worker-{number}")
+        devnull = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(devnull, 0)
+        os.close(devnull)
+        output.install(fds[2], fds[3])
+        sys.path[:] = setup.sys_path
+        sys.argv[:] = ["alamo-worker"]
+        sock = socket.socket(fileno=fds[0])
+        sock.setblocking(True)
+        memory = SharedMemory(fds[1])
+        os.close(fds[1])
+        logger = logging.getLogger("alamo")
+        logger.setLevel(setup.log_level)
+        logger.addHandler(_SocketHandler(sock))
+        logger.propagate = False
+        context.enter(number, setup.address)
+        Worker(number, sock, memory).serve()
+        status = 0
+    except (BrokenPipeError, ConnectionResetError):
+        status = 0
+    except KeyboardInterrupt:
+        status = 128 + signal.SIGINT
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+

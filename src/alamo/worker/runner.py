@@ -1,0 +1,232 @@
+"""Running a chunk: the hot loop of a worker.
+
+    arguments ─► function ─► outcome into shared memory ─► NEXT cell ─► next element
+
+What every task pays for is in ``run``; whatever only some need (a failure, output, a
+large result, arguments that travel apart) is in a method of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import socket
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from alamo.errors import SerializationError
+from alamo.protocol import exceptions, pickling
+from alamo.protocol.blocks import BUFFER_MIN_BYTES, BlockMaker, raw_views
+from alamo.protocol.framing import encode, send_all
+from alamo.protocol.layout import LIMIT, NEXT, PAYLOAD_BYTES, SINCE, SharedMemory
+from alamo.protocol.messages import (
+    OK,
+    RAISED,
+    BlockMade,
+    Chunk,
+    Record,
+)
+from alamo.protocol.placeholders import inputs
+from alamo.worker import output
+from alamo.worker.inputs import ChunkInputs
+from alamo.worker.outcomes import OutcomeBuffer
+from alamo.worker.surroundings import LOOK_AFTER_NS, Surroundings
+
+_encode_record = msgspec.msgpack.Encoder().encode
+
+#: Outcomes larger than this go through the socket alone instead of a shared buffer.
+ALONE_BYTES = PAYLOAD_BYTES // 2
+
+
+class FunctionTable:
+    """Functions by number, unpickled at first use."""
+
+    def __init__(self) -> None:
+        self._blobs: dict[int, bytes] = {}
+        self._functions: dict[int, Callable[..., Any]] = {}
+
+    def define(self, number: int, blob: bytes) -> None:
+        """Keep a pickled function."""
+        self._blobs[number] = blob
+        self._functions.pop(number, None)
+
+    def get(self, number: int) -> Callable[..., Any]:
+        """The function; one that cannot be unpickled becomes one that raises why."""
+        function = self._functions.get(number)
+        if function is None:
+            try:
+                function = pickling.load(self._blobs[number])
+            except Exception as error:
+                function = _failing(error)
+            self._functions[number] = function
+        return function
+
+
+def _failing(error: Exception) -> Callable[..., Any]:
+    def fail(*_: Any) -> Any:
+        raise SerializationError(
+            f"the task's function cannot be loaded in the worker: {type(error).__name__}: {error}; "
+            "is its module importable from the directories that sys.path held when the Batch was made?"
+        ) from error
+
+    return fail
+
+
+class Runner:
+    """Runs chunks and records their outcomes.
+
+    Args:
+        after_task: called after tasks that may have left something behind.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        memory: SharedMemory,
+        host: str,
+        maker: BlockMaker,
+        chunk_inputs: ChunkInputs,
+        functions: FunctionTable,
+        surroundings: Surroundings,
+        after_task: Callable[[], None],
+    ) -> None:
+        self._sock = sock
+        self._cells = memory.cells
+        self._host = host
+        self._maker = maker
+        self._inputs = chunk_inputs
+        self._functions = functions
+        self._surroundings = surroundings
+        self._after_task = after_task
+        self._outcomes = OutcomeBuffer(memory, sock)
+        self._record_block = -1
+
+    def run(self, chunk: Chunk) -> int:
+        """Run a chunk's tasks in order.
+
+        Returns:
+            How many ended; less than all when the manager took the rest back, or at the
+            first failure of a fused chunk.
+        """
+        cells, outcomes, surroundings = self._cells, self._outcomes, self._surroundings
+        clock, lseek, loads, dumps = time.monotonic_ns, os.lseek, pickle.loads, pickle.dumps
+        atoms = pickling.ATOMS
+        args = chunk.args
+        functions = self._functions_of(chunk)
+        apart = self._inputs.enter(chunk)
+        fused = chunk.fused
+        seq, start, position = chunk.seq, 0, 0
+        now = clock()
+        cells[NEXT] = seq
+        outcomes.begin(chunk.number, seq, 0, now)
+        for position, length in enumerate(memoryview(chunk.lengths).cast("I")):
+            if cells[LIMIT] <= seq:
+                break
+            end = start + length
+            cells[SINCE] = now
+            ok = True
+            try:
+                if apart:
+                    inputs.fresh.clear()
+                value = functions[position](*loads(args[start:end]))
+                if value is None:
+                    data = b""
+                elif value.__class__ in atoms:
+                    data = dumps(value, 5)
+                else:
+                    data = self._dump(value)
+            except BaseException as error:
+                ok = False
+                data = self._failure(error)
+            if lseek(1, 0, 2) or lseek(2, 0, 2):
+                data = self._with_output(data, ok)
+            begun, now = now, clock()
+            if now - begun > LOOK_AFTER_NS or surroundings.touched:
+                surroundings.restore()
+                self._after_task()
+            self._record(chunk, position, seq, data, ok, now - begun, now)
+            start = end
+            seq += 1
+            cells[NEXT] = seq
+            if not ok and fused:
+                position += 1
+                break
+            if now >= outcomes.flush_at_ns:
+                outcomes.flush(now)
+                outcomes.begin(chunk.number, seq, position + 1, now)
+        else:
+            position = chunk.count
+        cells[SINCE] = 0
+        outcomes.flush(now)
+        self._inputs.leave()
+        self._after_task()
+        return position
+
+    def _functions_of(self, chunk: Chunk) -> Sequence[Callable[..., Any]]:
+        get = self._functions.get
+        if isinstance(chunk.functions, int):
+            return [get(chunk.functions)] * chunk.count
+        return [get(n) for n in memoryview(chunk.functions).cast("I")]
+
+    def _dump(self, value: Any) -> bytes:
+        """A result as bytes: its pickle, or a Record when it has large buffers."""
+        try:
+            data, buffers = pickling.dump(value)
+        except SerializationError as error:
+            raise exceptions.unpicklable_result(value, error) from error
+        if not buffers and len(data) < BUFFER_MIN_BYTES:
+            return data
+        if not buffers or len(data) >= BUFFER_MIN_BYTES:
+            return self._into_block(b"", [memoryview(data), *raw_views(buffers)])
+        return self._into_block(data, raw_views(buffers))
+
+    def _into_block(self, data: bytes, buffers: list[memoryview]) -> bytes:
+        block, spans, size, fd = self._maker.fill(buffers)
+        if fd >= 0:
+            send_all(self._sock, encode(BlockMade(block, size)), (fd,))
+            os.close(fd)
+        self._record_block = block
+        return _encode_record(Record(OK, data, block=block, spans=spans))
+
+    def _failure(self, error: BaseException) -> bytes:
+        trace = error.__traceback__
+        if trace is not None:
+            error.__traceback__ = trace.tb_next  # without the frame of run()
+        return _encode_record(
+            Record(RAISED, exceptions.dump_exception(error, self._host, os.getpid()))
+        )
+
+    def _with_output(self, data: bytes, ok: bool) -> bytes:
+        stdout, stderr = output.take(1), output.take(2)
+        if data[:1] == b"\x80" or not data:
+            record = Record(OK, data)
+        else:
+            record = msgspec.msgpack.decode(data, type=Record)
+        record.stdout, record.stderr = stdout, stderr
+        return _encode_record(record)
+
+    def _record(
+        self, chunk: Chunk, position: int, seq: int, data: bytes, ok: bool, took_ns: int, now: int
+    ) -> None:
+        outcomes = self._outcomes
+        size = len(data)
+        if chunk.keep and position in chunk.keep:
+            self._inputs.keep(chunk, position, data)
+        if size > ALONE_BYTES:
+            outcomes.flush(now - took_ns)
+            block, self._record_block = self._record_block, -1
+            outcomes.send_alone(chunk.number, position, data, not ok, block, took_ns)
+            outcomes.begin(chunk.number, seq + 1, position + 1, now)
+            return
+        if not outcomes.fits(size):
+            outcomes.flush(now - took_ns)
+            outcomes.begin(chunk.number, seq, position, now - took_ns)
+        outcomes.append(data)
+        if not ok:
+            outcomes.mark_failed()
+        if self._record_block >= 0:
+            outcomes.mark_block(self._record_block)
+            self._record_block = -1

@@ -1,0 +1,131 @@
+"""What a task may change in its process and must not leave to the next one.
+
+Working directory, environment and umask are put back, child processes are ended.  The
+calls that change them are wrapped to raise a flag, so an innocent task costs nothing;
+tasks long enough to hide a change made past the wrappers are looked at anyway.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from alamo import linux
+
+#: Tasks that ran longer are looked at even when no flag is up (it costs 3 us).
+LOOK_AFTER_NS = 300_000
+
+
+class Surroundings:
+    """State of the process between tasks.
+
+    Attributes:
+        touched: a task called something that may have changed the state.
+    """
+
+    def __init__(self) -> None:
+        self.touched = False
+        self._pid = os.getpid()
+        self._environ = dict(os.environ)
+        self._umask = os.umask(0)
+        os.umask(self._umask)
+        self.cwd = os.getcwd()
+        for module, name in (
+            (os, "chdir"),
+            (os, "fchdir"),
+            (os, "putenv"),
+            (os, "unsetenv"),
+            (os, "umask"),
+            (os, "posix_spawn"),
+            (os, "posix_spawnp"),
+            (subprocess, "_fork_exec"),
+        ):
+            self._watch(module, name)
+        os.register_at_fork(after_in_parent=self._touch, after_in_child=self._touch)
+
+    def _touch(self) -> None:
+        self.touched = True
+
+    def _watch(self, module: Any, name: str) -> None:
+        original: Callable[..., Any] | None = getattr(module, name, None)
+        if original is None:
+            return
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            self.touched = True
+            return original(*args, **kwargs)
+
+        watched.__name__ = watched.__qualname__ = name
+        watched.__doc__ = original.__doc__
+        setattr(module, name, watched)
+
+    def enter(self, cwd: str) -> None:
+        """Go to the directory where a program's tasks run.
+
+        Raises:
+            OSError: it is not there.
+        """
+        os.chdir(cwd)
+        self.cwd = cwd
+        self.touched = False
+
+    def restore(self) -> None:
+        """Put everything back.  A forked child that comes here ends: it is no worker."""
+        if os.getpid() != self._pid:
+            os._exit(0)
+        try:
+            here = os.getcwd()
+        except OSError:
+            here = ""
+        if here != self.cwd:
+            try:
+                os.chdir(self.cwd)
+            except OSError:
+                os.chdir("/")
+        if dict(os.environ) != self._environ:
+            os.environ.clear()
+            os.environ.update(self._environ)
+        os.umask(self._umask)
+        self._end_children()
+        self.touched = False
+
+    def _end_children(self) -> None:
+        """Kill and reap what tasks left running, also in sessions of its own."""
+        spared = self._resource_tracker()
+        for _ in range(100):
+            try:
+                pid, _status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid:
+                continue
+            strays = [c for c in linux.children_of(self._pid) if c != spared]
+            if not strays:
+                return
+            for stray in strays:
+                linux.kill_tree(stray)
+                try:
+                    os.waitpid(stray, 0)
+                except ChildProcessError:
+                    continue
+
+    @staticmethod
+    def _resource_tracker() -> int | None:
+        """multiprocessing's helper ends with us by itself and complains when it is killed."""
+        module = sys.modules.get("multiprocessing.resource_tracker")
+        tracker = getattr(module, "_resource_tracker", None)
+        return getattr(tracker, "_pid", None)
+
+
+def default_signals() -> None:
+    """Undo what the processes above set, so that tasks find an ordinary process."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    signal.set_wakeup_fd(-1)

@@ -1,0 +1,146 @@
+"""What every test under tests/integration is held to: it leaves nothing behind.
+
+Each such test is followed by a look for processes, shared memory and runtime directories that
+were not there before it. The session gets a temporary directory of its own, so that other users of
+the machine do not appear in the picture, and a mark in the environment, which finds orphans too.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+INTEGRATION = Path(__file__).parent / "integration"
+SHARED_MEMORY = Path("/dev/shm")
+GRACE_S = 5.0
+MARK = "ALAMO_TEST_SESSION"
+RUNTIME = "ALAMO_RUNTIME_DIR"
+
+# Helpers of multiprocessing that live as long as the process that used it.
+LASTING = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
+
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    report = yield
+    if report.failed:
+        item.stash[FAILED] = True
+    return report
+
+
+@pytest.fixture(scope="session")
+def session_mark() -> Iterator[str]:
+    """A temporary directory (short: socket paths end at 108 bytes), a mark for the children."""
+    saved = {name: os.environ.get(name) for name in ("TMPDIR", MARK, RUNTIME)}
+    directory = tempfile.mkdtemp(prefix="at-")
+    mark = uuid.uuid4().hex
+    os.environ["TMPDIR"] = directory
+    os.environ[MARK] = mark
+    os.environ.pop(RUNTIME, None)
+    tempfile.tempdir = None
+    yield mark
+    for name, value in saved.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    tempfile.tempdir = None
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fails an integration test after which something is left; what is left is then ended."""
+    if INTEGRATION not in request.path.parents:
+        yield
+        return
+    mark = request.getfixturevalue("session_mark")
+    old_processes = processes(mark)
+    old_entries = entries()
+    yield
+    gc.collect()
+    left = wait_gone(mark, old_processes)
+    described = [describe(process) for process in left]
+    for process in left:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            pass
+    psutil.wait_procs(left, timeout=GRACE_S)
+    described += wait_removed(old_entries)
+    if described and not request.node.stash.get(FAILED, False):
+        pytest.fail("left behind: " + "; ".join(described), pytrace=False)
+
+
+def processes(mark: str) -> set[psutil.Process]:
+    """Descendants of this process, and orphans that carry the mark."""
+    found = set(psutil.Process().children(recursive=True))
+    own = os.getpid()
+    wanted = f"{MARK}={mark}".encode()
+    for pid in psutil.pids():
+        try:
+            if pid != own and wanted in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                found.add(psutil.Process(pid))
+        except (OSError, psutil.NoSuchProcess):
+            continue
+    return {process for process in found if not lasting(process)}
+
+
+def lasting(process: psutil.Process) -> bool:
+    try:
+        return any(name in " ".join(process.cmdline()) for name in LASTING)
+    except psutil.Error:
+        return False
+
+
+def wait_gone(mark: str, old: set[psutil.Process]) -> list[psutil.Process]:
+    """What is new and not gone in time. Descendants of an old process are that one's affair."""
+    deadline = time.monotonic() + GRACE_S
+    while True:
+        new = processes(mark) - old
+        new = {process for process in new if not descends(process, old)}
+        if not new:
+            return []
+        psutil.wait_procs(list(new), timeout=0.05)
+        if time.monotonic() > deadline:
+            return [process for process in new if process.is_running()]
+
+
+def descends(process: psutil.Process, old: set[psutil.Process]) -> bool:
+    try:
+        return any(parent in old for parent in process.parents())
+    except psutil.Error:
+        return False
+
+
+def describe(process: psutil.Process) -> str:
+    try:
+        return f"process {process.pid} ({process.status()}) {' '.join(process.cmdline())[:120]!r}"
+    except psutil.Error:
+        return f"process {process.pid}"
+
+
+def entries() -> set[Path]:
+    """Shared memory, and the runtime directories: <temporary directory>/alamo-<uid>/<owner>."""
+    found = set(Path(tempfile.gettempdir()).glob("alamo-*/*"))
+    if SHARED_MEMORY.is_dir():
+        found.update(SHARED_MEMORY.iterdir())
+    return found
+
+
+def wait_removed(old: set[Path]) -> list[str]:
+    deadline = time.monotonic() + GRACE_S
+    while (new := entries() - old) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return sorted(str(path) for path in new)

@@ -1,0 +1,324 @@
+"""A simulated worker process, and the shell's end of its connection."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from sim_truth import ProgramTruth
+
+from alamo.core import events as ev
+
+if TYPE_CHECKING:
+    from simulator import World
+
+NO_LIMIT = 1 << 62
+
+
+@dataclass
+class SimChunk:
+    """A chunk as it was sent: nothing that the scheduler does to its own can change it."""
+
+    number: int
+    program: ProgramTruth
+    seq: int
+    elements: tuple[int, ...]
+    fused: bool
+    epoch: int
+
+
+class SimWorker:
+    """Runs chunks in order, obeys LIMIT, drops what is of an older epoch.
+
+    Attributes:
+        next_seq, begun, limit: cells of shared memory, which outlive the process.
+        running: the element that has begun.
+        went_on: its task was blocked, and it has not come to rest since.
+        shell_epoch, known_blocked: what the shell knows.
+    """
+
+    def __init__(self, world: World, number: int) -> None:
+        self.world = world
+        self.number = number
+        self.alive = True
+        self.next_seq = 0
+        self.begun = False
+        self.limit = NO_LIMIT
+        self.running: tuple[ProgramTruth, int] | None = None
+        self.blocked = False
+        self.went_on = False
+        # The process.
+        self._epoch = 0
+        self._queue: deque[SimChunk] = deque()
+        self._chunk: SimChunk | None = None
+        self._position = 0
+        self._first = 0
+        self._failed: list[int] = []
+        self._begun_s = 0.0
+        self._elements: tuple[int, ...] = ()
+        # Messages under way, in order in both directions.
+        self._outbox: deque[Callable[[], None]] = deque()
+        self._due_out_s = 0.0
+        self._due_in_s = 0.0
+        # The shell's side.
+        self.shell_epoch = 0
+        self.known_blocked = False
+        self.end_seq = 0
+        self._dealt: dict[int, SimChunk] = {}
+        self._reported: dict[int, int] = {}
+        self._recall: object | None = None
+        self._old_reports: list[ev.ChunkFinished] = []
+
+    # -- the shell's side ------------------------------------------------------------------
+
+    def take(self, chunk: SimChunk) -> None:
+        """Send a chunk."""
+        assert chunk.seq >= self.end_seq
+        assert not self.known_blocked
+        self.end_seq = chunk.seq + len(chunk.elements)
+        self._dealt[chunk.number] = chunk
+        self._reported[chunk.number] = 0
+        self._due_in_s = max(self._due_in_s, self.world.now_s + self.world.delay_s())
+        sent = replace(chunk)
+
+        def arrive() -> None:
+            self._queue.append(sent)
+            self._wake()
+
+        self.world.after(self._due_in_s - self.world.now_s, arrive)
+
+    def owes(self) -> bool:
+        """Whether the shell still waits for results."""
+        return bool(self._dealt)
+
+    def recall(self, everything: bool) -> None:
+        """Take back what has not begun."""
+        world = self.world
+        first = self.next_seq + (1 if self.begun or world.rng.random() < 0.5 else 0)
+        cut = first if everything else first + max(0, self.end_seq - first) // 2
+        world.say(f"      worker {self.number} runs {self.next_seq}, recall from {cut}")
+        if cut >= self.end_seq:
+            world.after(0.0, lambda: self._tell(ev.WorkerResumed(self.number)))
+            return
+        self.limit = min(self.limit, cut)
+        token = self._recall = object()
+
+        def settle() -> None:
+            if self._recall is token and self.number in world.workers:
+                taken = max(cut, self.next_seq + 1)
+                world.say(f"      worker {self.number} settles at {taken}")
+                self._taken_back(taken)
+
+        world.after(world.rng.random() * 0.002, settle)
+
+    def _taken_back(self, seq: int) -> None:
+        for chunk in list(self._dealt.values()):
+            self._cut(chunk, seq - chunk.seq)
+        self.world.drive(ev.TakenBack(self.number, seq))
+
+    def _cut(self, chunk: SimChunk, position: int) -> None:
+        keep = max(position, self._reported[chunk.number])
+        chunk.program.taken_back(chunk.elements[keep:])
+        chunk.elements = chunk.elements[:keep]
+        if len(chunk.elements) == self._reported[chunk.number]:
+            del self._dealt[chunk.number]
+
+    def might_begin(self) -> tuple[ProgramTruth, int] | None:
+        """What a recall cannot keep from beginning: the worker may be about to begin it."""
+        for chunk in self._dealt.values():
+            position = self.next_seq - chunk.seq
+            if not self.begun and 0 <= position < len(chunk.elements):
+                return chunk.program, chunk.elements[position]
+        return None
+
+    def lost(self) -> None:
+        """The process is gone: what it had not begun is nobody's."""
+        for chunk in self._dealt.values():
+            chunk.program.unheld(self.number)
+
+    def _tell(self, event: ev.Event) -> None:
+        if self.number in self.world.workers:
+            self.world.drive(event)
+
+    def _report(
+        self, number: int, first: int, upto: int, failed: list[int], elapsed_s: float
+    ) -> None:
+        """Elements have results: the shell forwards them and tells the scheduler."""
+        chunk = self._dealt[number]
+        assert self._reported[number] == first
+        self._reported[number] = upto
+        for position in range(first, upto):
+            chunk.program.reported(chunk.elements[position])
+        if (failed and chunk.fused) or upto == len(chunk.elements):
+            self._cut(chunk, upto)
+        event = ev.ChunkFinished(self.number, number, upto, tuple(failed), elapsed_s)
+        self.world.drive(event)
+        share = self.world.settings.duplicate_share
+        self._old_reports.append(event)
+        if self.world.rng.random() < share:
+            late = self.world.rng.choice(self._old_reports)
+            self.world.after(self.world.delay_s() * 5, lambda: self.world.drive(late))
+
+    def _stopped(self, seq: int, epoch: int) -> None:
+        self.shell_epoch = epoch
+        self._recall = None
+        self.limit = NO_LIMIT
+        self._taken_back(seq)
+        self.world.drive(ev.WorkerResumed(self.number))
+
+    # -- messages from the process ---------------------------------------------------------
+
+    def _send(self, message: Callable[[], None]) -> None:
+        self._outbox.append(message)
+        self._due_out_s = max(self._due_out_s, self.world.now_s + self.world.delay_s())
+        self.world.after(self._due_out_s - self.world.now_s, self._deliver)
+
+    def _deliver(self) -> None:
+        if self._outbox:  # else it was read in advance, when the process had died
+            self._outbox.popleft()()
+
+    def _flush(self, send: bool = True) -> None:
+        chunk, first, upto = self._chunk, self._first, self._position
+        if chunk is None or upto == first:
+            return
+        failed, self._failed, self._first = self._failed, [], upto
+        number = chunk.number
+        elapsed_s = self.world.now_s - self._begun_s
+        self._begun_s = self.world.now_s
+
+        def report() -> None:
+            self._report(number, first, upto, failed, elapsed_s)
+
+        self._send(report) if send else report()
+
+    # -- the process -------------------------------------------------------------------------
+
+    def executes(self) -> bool:
+        return self.alive and self.begun and not self.blocked
+
+    def excess(self) -> bool:
+        return self.went_on or self.known_blocked
+
+    def _wake(self) -> None:
+        if self.alive and not self.begun:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Between two elements, until one has begun or there is nothing to do."""
+        while True:
+            chunk = self._chunk
+            if chunk is None:
+                if not self._queue:
+                    self.went_on = False
+                    return
+                chunk = self._queue.popleft()
+                if chunk.epoch != self._epoch:
+                    continue
+                self._chunk, self._position, self._first = chunk, 0, 0
+                self._begun_s = self.world.now_s
+                self.next_seq = chunk.seq
+                self._elements = chunk.elements
+            if self._position == len(self._elements):
+                self._flush()
+                self._chunk = None
+                continue
+            if self.limit <= self.next_seq:
+                self._stop()
+                continue
+            self._begin(chunk.program, self._elements[self._position])
+            return
+
+    def _stop(self) -> None:
+        self._flush()
+        self._chunk = None
+        self._epoch += 1
+        seq, epoch = self.next_seq, self._epoch
+        self.went_on = False
+        self._send(lambda: self._stopped(seq, epoch))
+
+    def _begin(self, program: ProgramTruth, element: int) -> None:
+        self.begun = True
+        self.running = (program, element)
+        self.world.say(f"      worker {self.number} begins {program.number}:{element}")
+        self.world.check_running()
+        program.begin(element, self.number)
+        duration_s = program.spec.durations[element]
+        if element in program.spec.crashes:
+            self.world.after(duration_s * self.world.rng.random(), self.die)
+        if element in program.spec.children:
+            self.world.after(duration_s / 2, self._submit)
+        else:
+            self.world.after(duration_s, self._end)
+
+    def _end(self) -> None:
+        if not self.alive:
+            return
+        assert self.running is not None
+        program, element = self.running
+        ok = program.end(element)
+        self.running, self.begun = None, False
+        self._position += 1
+        self.next_seq += 1
+        if not ok:
+            self._failed.append(self._position - 1)
+            assert self._chunk is not None
+            last = self._position == len(self._elements)
+            if self._chunk.fused and (not last or self.world.settings.stops_at_last):
+                self._stop()
+        if self.world.rng.random() < self.world.settings.flush_share:
+            self._flush()
+        self._go_on()
+
+    def die(self) -> None:
+        """SIGKILL.  The shell hears of it a little later."""
+        if not self.alive:
+            return
+        self.alive = False
+        self.world.count("deaths")
+        self.world.say(f"      worker {self.number} dies at {self.next_seq}, begun: {self.begun}")
+
+        def noticed() -> None:
+            if self.number not in self.world.workers:
+                return
+            while self._outbox:
+                self._outbox.popleft()()
+            self._flush(send=False)
+            self.world.worker_dead(self)
+
+        self.world.after(self.world.delay_s(), noticed)
+
+    # -- tasks that submit and wait --------------------------------------------------------------
+
+    def _submit(self) -> None:
+        """The running task submits programs and waits for all of them."""
+        if not self.alive:
+            return
+        assert self.running is not None
+        world, (program, element) = self.world, self.running
+        self.blocked = True
+        self._flush()
+        self._send(self._blocked)
+        world.count("waits")
+        left = len(program.spec.children[element])
+
+        def child_done() -> None:
+            nonlocal left
+            left -= 1
+            if not left and self.alive:
+                self.blocked, self.went_on = False, True
+                self._send(self._unblocked)
+                world.after(program.spec.durations[element] / 2, self._end)
+
+        children = [world.submit(s, child_done, world.delay_s()) for s in program.spec.children[element]]
+        program.orphans[element] = children
+
+    def _blocked(self) -> None:
+        self.known_blocked = True
+        self.world.drive(ev.WorkerBlocked(self.number))
+
+    def _unblocked(self) -> None:
+        self.known_blocked = False
+        self.went_on = self.begun
+        self.world.drive(ev.WorkerUnblocked(self.number))

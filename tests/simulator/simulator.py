@@ -1,0 +1,333 @@
+"""The simulated world around the scheduler: clients, a shell, workers, on virtual time.
+
+    clients ──► shell (World) ──► Scheduler.handle ──► effects ──► shell ──► workers (SimWorker)
+                     ▲                                                           │
+                     └───────── messages in order, after random delays ──────────┘
+
+It obeys the protocol as ``protocol/layout.py`` tells it: a worker runs its chunks in order, says
+now and then how far it is, stops before LIMIT and at the first failure of a fused chunk, drops
+every chunk of an older epoch, and may die between any two steps; what it had finished by then is
+found in shared memory.  Every run is a function of its seed.
+
+A rule that is broken raises ``Broken`` with the seed and the end of the trace.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from typing import Any
+
+from sim_programs import Spec, make_program
+from sim_truth import ProgramTruth
+from sim_worker import SimChunk, SimWorker
+
+from alamo.core import events as ev
+from alamo.core.scheduler import Scheduler
+
+TRACE_LINES = 60
+
+
+class Broken(AssertionError):
+    """A rule did not hold."""
+
+
+@dataclass
+class Settings:
+    """What kind of world a seed makes."""
+
+    slots: int
+    programs: int
+    size: int
+    latency_s: float
+    crash_share: float = 0.0
+    nested_share: float = 0.0
+    kill_every_s: float = 0.0
+    stillborn_share: float = 0.0
+    duplicate_share: float = 0.0
+    flush_share: float = 0.3
+    stops_at_last: bool = False
+    check_every: int = 1
+
+    @staticmethod
+    def drawn(rng: random.Random, size: int = 60) -> Settings:
+        return Settings(
+            slots=rng.choice((1, 1, 2, 2, 3, 5, 8)),
+            programs=rng.choice((1, 1, 2, 4, 8)),
+            size=rng.choice((size // 4, size, size)),
+            latency_s=rng.choice((1e-6, 3e-5, 3e-4, 3e-3)),
+            crash_share=rng.choice((0.0, 0.0, 0.01, 0.1)),
+            nested_share=rng.choice((0.0, 0.0, 0.03, 0.2)),
+            kill_every_s=rng.choice((0.0, 0.0, 0.0, 0.001, 0.01, 0.1)),
+            stillborn_share=rng.choice((0.0, 0.1, 0.5)),
+            duplicate_share=rng.choice((0.0, 0.1)),
+            flush_share=rng.choice((0.0, 0.1, 0.5, 1.0)),
+            stops_at_last=rng.random() < 0.5,
+        )
+
+
+class World:
+    """One run: ``World(seed).run()``."""
+
+    def __init__(self, seed: int, settings: Settings | None = None, specs: Sequence[Spec] = ()) -> None:
+        self.seed = seed
+        self.rng = random.Random(seed)
+        self.settings = settings or Settings.drawn(self.rng)
+        self.specs = list(specs)
+        self.scheduler = Scheduler(self.settings.slots)
+        self.now_s = 0.0
+        self.programs: dict[int, ProgramTruth] = {}
+        self.workers: dict[int, SimWorker] = {}
+        self.history: list[tuple[float, ev.Event]] = []
+        self.answers: list[list[tuple[Any, ...]]] = []
+        self.counts: dict[str, int] = {}
+        self._trace: deque[str] = deque(maxlen=TRACE_LINES)
+        self._agenda: list[tuple[float, int, Callable[[], None]]] = []
+        self._ticks = itertools.count()
+        self._worker_numbers = itertools.count()
+        self._program_numbers = itertools.count()
+        self._driving = False
+        self._budget = 20_000
+
+    # -- time --------------------------------------------------------------------------
+
+    def after(self, delay_s: float, action: Callable[[], None]) -> None:
+        heappush(self._agenda, (self.now_s + delay_s, next(self._ticks), action))
+
+    def delay_s(self) -> float:
+        """A random latency."""
+        return self.settings.latency_s * self.rng.expovariate(1.0)
+
+    def run(self) -> World:
+        try:
+            self._run()
+        except AssertionError as error:
+            trace = "\n".join(self._trace)
+            raise Broken(
+                f"seed {self.seed}: {error!r}\n{self.settings}\n...\n{trace}\nseed {self.seed}: {error}"
+            ) from error
+        return self
+
+    def _run(self) -> None:
+        settings = self.settings
+        for _ in range(settings.slots):
+            self._spawn()
+        specs = self.specs or [
+            make_program(self.rng, settings.size, 0, settings.nested_share, settings.crash_share)
+            for _ in range(settings.programs)
+        ]
+        for spec in specs:
+            self.submit(spec, None, self.rng.choice((0.0, 1.0)) * self.rng.expovariate(50.0))
+        if settings.kill_every_s:
+            self._plan_kill()
+        while self._agenda:
+            self.now_s, _, action = heappop(self._agenda)
+            action()
+            self._budget -= 1
+            assert self._budget > 0, "it goes on for ever"
+        self._check_end()
+
+    # -- the shell: events in, effects out -----------------------------------------------
+
+    def drive(self, event: ev.Event) -> None:
+        assert not self._driving
+        self._driving = True
+        self.history.append((self.now_s, event))
+        self.say(f"> {brief(event)}")
+        effects = self.scheduler.handle(event, self.now_s)
+        if len(self.history) % self.settings.check_every == 0:
+            self.scheduler.check()
+        self.answers.append([signature(effect) for effect in effects])
+        for effect in effects:
+            self.say(f"    < {signature(effect)}")
+            self.count(type(effect).__name__)
+            getattr(self, f"_do_{type(effect).__name__}")(effect)
+        pool = self.scheduler.pool
+        if any(program.queued for program in self.scheduler.programs.values()):
+            assert pool.next_free() is None, "work is ready, a worker is free, nothing is dealt"
+        if any(type(effect) is ev.Deal for effect in effects):
+            busy = [w for w in self.workers.values() if w.owes() and not w.known_blocked]
+            assert len(busy) <= self.settings.slots, "more are dealt to than there are slots"
+        self._driving = False
+
+    def say(self, line: str) -> None:
+        self._trace.append(f"{self.now_s:.6f} {line}")
+
+    def count(self, what: str, by: int = 1) -> None:
+        self.counts[what] = self.counts.get(what, 0) + by
+
+    def _do_Deal(self, effect: ev.Deal) -> None:
+        chunk = effect.chunk
+        worker = self.workers[effect.worker]
+        elements = tuple(chunk.elements)
+        assert elements
+        program = self.programs[chunk.program.number]
+        program.dealt(elements, worker.number, fused=chunk.fused)
+        message = SimChunk(
+            chunk.number, program, chunk.seq, elements, chunk.fused, worker.shell_epoch
+        )
+        self._budget += 20 * len(elements) + 20
+        worker.take(message)
+
+    def _do_Recall(self, effect: ev.Recall) -> None:
+        self.workers[effect.worker].recall(effect.all)
+
+    def _do_SpawnWorkers(self, effect: ev.SpawnWorkers) -> None:
+        assert effect.count > 0
+        for _ in range(effect.count):
+            self._spawn()
+
+    def _do_RetireWorker(self, effect: ev.RetireWorker) -> None:
+        worker = self.workers.pop(effect.worker)
+        assert not worker.owes(), "a worker with work is retired"
+        assert not worker.begun
+        worker.alive = False
+        if self.rng.random() < 0.2:  # a shell that tells of its end all the same
+            self.after(self.delay_s(), lambda: self.drive(ev.WorkerLost(worker.number)))
+
+    def _do_WakeAt(self, effect: ev.WakeAt) -> None:
+        assert effect.at_s >= self.now_s
+        self.after(effect.at_s - self.now_s, lambda: self.drive(ev.Woken()))
+
+    def _do_ElementLost(self, effect: ev.ElementLost) -> None:
+        self.programs[effect.program].lost(effect.element, effect.worker)
+
+    def _do_ElementsSkipped(self, effect: ev.ElementsSkipped) -> None:
+        program = self.programs[effect.program]
+        for element, root in zip(effect.elements, effect.roots, strict=True):
+            program.skip(element, root)
+
+    def _do_ProgramDone(self, effect: ev.ProgramDone) -> None:
+        program = self.programs[effect.program]
+        program.done()
+        if program.waiter is not None:
+            self.after(self.delay_s(), program.waiter)
+
+    # -- workers -------------------------------------------------------------------------
+
+    def _spawn(self) -> None:
+        number = next(self._worker_numbers)
+        if self.rng.random() < self.settings.stillborn_share:
+            self.after(self.delay_s(), lambda: self.drive(ev.WorkerLost(number)))
+            return
+
+        def ready() -> None:
+            self.workers[number] = SimWorker(self, number)
+            self.drive(ev.WorkerReady(number))
+
+        self.after(self.delay_s() * 3, ready)
+
+    def worker_dead(self, worker: SimWorker) -> None:
+        """The shell has noticed; what the worker had said and finished has been handled."""
+        if self.workers.pop(worker.number, None) is None:
+            return
+        event = ev.WorkerLost(worker.number, worker.next_seq, worker.begun)
+        program, element = worker.running or (None, -1)
+        if program is not None:
+            program.killed(element)
+        worker.lost()
+        self.drive(event)
+        if program is not None:
+            program.check_lost(element)
+
+    def _plan_kill(self) -> None:
+        def kill() -> None:
+            if all(program.is_done for program in self.programs.values()):
+                return
+            if self.workers:
+                self.rng.choice(list(self.workers.values())).die()
+            self._plan_kill()
+
+        self.after(self.rng.expovariate(1 / self.settings.kill_every_s), kill)
+
+    def check_running(self) -> None:
+        """Called as an element begins.  Only a task that goes on after a wait makes an excess."""
+        if not self.counts.get("waits"):
+            running = sum(worker.executes() for worker in self.workers.values())
+            assert running <= self.settings.slots, "more run than there are slots"
+
+    # -- clients -------------------------------------------------------------------------
+
+    def submit(self, spec: Spec, waiter: Callable[[], None] | None, delay_s: float) -> ProgramTruth:
+        number = next(self._program_numbers)
+        program = self.programs[number] = ProgramTruth(self, number, spec, waiter)
+        self.count("elements", spec.count)
+        steps: list[ev.Event] = [ev.ProgramOpened(number, spec.depth)]
+        steps += [ev.PageAdded(number, *page) for page in spec.pages]
+        steps.append(ev.ProgramStarted(number, spec.ranks))
+        steps += [ev.PageAdded(number, count) for count in spec.growth]
+        hurried = self.rng.random() < 0.5
+
+        def step() -> None:
+            event = steps.pop(0)
+            if program.is_done:
+                return
+            program.opened = True
+            if isinstance(event, ev.PageAdded):
+                program.sent += event.count
+            self.drive(event)
+            if steps:
+                self.after(0.0 if hurried else self.delay_s(), step)
+
+        self.after(delay_s, step)
+        if spec.dropped_after_s is not None:
+            self.after(delay_s + spec.dropped_after_s, lambda: self.drop(program))
+        return program
+
+    def drop(self, program: ProgramTruth) -> None:
+        if not program.opened:
+            program.is_done = program.dropped = True
+        if not program.is_done:
+            program.dropped = True
+            for worker in self.workers.values():
+                spared = worker.might_begin()
+                if spared is not None and spared[0] is program:
+                    program.spared.add(spared[1])
+            self.drive(ev.ProgramDropped(program.number))
+
+    # -- the end -------------------------------------------------------------------------
+
+    def _check_end(self) -> None:
+        for program in self.programs.values():
+            assert program.is_done, f"STALL: program {program.number} {program.open_elements()}"
+            program.check()
+        scheduler = self.scheduler
+        assert not scheduler.programs
+        assert not scheduler.unfinished
+        scheduler.check()
+        for worker in self.workers.values():
+            assert not worker.owes()
+            known = scheduler.pool.workers[worker.number]
+            assert not known.blocked
+            assert not known.recalling, f"worker {worker.number} never confirmed"
+        assert set(scheduler.pool.workers) == set(self.workers)
+        self._check_replay()
+
+    def _check_replay(self) -> None:
+        """The same events give the same effects."""
+        again = Scheduler(self.settings.slots)
+        for (now_s, event), answer in zip(self.history, self.answers, strict=True):
+            effects = [signature(effect) for effect in again.handle(event, now_s)]
+            assert effects == answer, "the same events gave other effects"
+
+
+
+def signature(effect: ev.Effect) -> tuple[Any, ...]:
+    """An effect as plain values, as it was when it was made."""
+    name = type(effect).__name__
+    if isinstance(effect, ev.Deal):
+        c = effect.chunk
+        elements = c.elements if isinstance(c.elements, range) else tuple(c.elements)
+        return name, effect.worker, c.number, c.program.number, c.seq, elements, c.fused
+    fields = (getattr(effect, field) for field in effect.__struct_fields__)
+    return name, *(tuple(value) if isinstance(value, list) else value for value in fields)
+
+
+def brief(event: ev.Event) -> str:
+    fields = ((name, getattr(event, name)) for name in event.__struct_fields__)
+    shown = (f"{k}={f'{len(v)} bytes' if isinstance(v, bytes) else v}" for k, v in fields)
+    return f"{type(event).__name__}({', '.join(shown)})"
