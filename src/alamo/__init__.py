@@ -6,55 +6,75 @@
         tasks = [batch.function(work, i, reads=batch.read(d, i), writes=batch.write(d, i + 1))
                  for i in range(1000)]
         batch.compile(tasks).run()
+
+Names are imported when they are first used: workers import this package too, and need
+nothing of the client in it.
 """
 
-from alamo.batch.batch import (
-    AsyncDict,
-    AsyncValue,
-    Batch,
-    CommunicationDomain,
-    CommunicationObject,
-    DataAccess,
-    Task,
-    default_timeout,
-)
-from alamo.errors import (
-    AlamoError,
-    AuthenticationFailed,
-    BatchBroken,
-    GraphError,
-    RemoteError,
-    SerializationError,
-    SubmitAfterClose,
-    TaskExit,
-    UpstreamFailed,
-    UsageError,
-    WaitTimeout,
-    WorkerLost,
-)
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from alamo.batch.batch import AsyncDict as AsyncDict
+    from alamo.batch.batch import AsyncValue as AsyncValue
+    from alamo.batch.batch import Batch as Batch
+    from alamo.batch.batch import CommunicationDomain as CommunicationDomain
+    from alamo.batch.batch import CommunicationObject as CommunicationObject
+    from alamo.batch.batch import DataAccess as DataAccess
+    from alamo.batch.batch import Task as Task
+    from alamo.batch.batch import default_timeout as default_timeout
+    from alamo.errors import AlamoError as AlamoError
+    from alamo.errors import AuthenticationFailed as AuthenticationFailed
+    from alamo.errors import BatchBroken as BatchBroken
+    from alamo.errors import GraphError as GraphError
+    from alamo.errors import RemoteError as RemoteError
+    from alamo.errors import SerializationError as SerializationError
+    from alamo.errors import SubmitAfterClose as SubmitAfterClose
+    from alamo.errors import TaskExit as TaskExit
+    from alamo.errors import UpstreamFailed as UpstreamFailed
+    from alamo.errors import UsageError as UsageError
+    from alamo.errors import WaitTimeout as WaitTimeout
+    from alamo.errors import WorkerLost as WorkerLost
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "AlamoError",
+_BATCH = (
     "AsyncDict",
     "AsyncValue",
-    "AuthenticationFailed",
     "Batch",
-    "BatchBroken",
     "CommunicationDomain",
     "CommunicationObject",
     "DataAccess",
+    "Task",
+    "default_timeout",
+)
+_ERRORS = (
+    "AlamoError",
+    "AuthenticationFailed",
+    "BatchBroken",
     "GraphError",
     "RemoteError",
     "SerializationError",
     "SubmitAfterClose",
-    "Task",
     "TaskExit",
     "UpstreamFailed",
     "UsageError",
     "WaitTimeout",
     "WorkerLost",
-    "__version__",
-    "default_timeout",
-]
+)
+_HOME = dict.fromkeys(_BATCH, "alamo.batch.batch") | dict.fromkeys(_ERRORS, "alamo.errors")
+
+__all__ = ["__version__", *_BATCH, *_ERRORS]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'alamo' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOME[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -403,6 +403,14 @@ class Client:
         if self.broken is None and not self.ended.is_set():
             self.send([msg.Closed()])
 
+    def leave(self) -> None:
+        """Close and end the connection; for clients other than the primary."""
+        try:
+            self.close()
+        except BatchBroken:
+            pass
+        self.hang_up()
+
     def hang_up(self) -> None:
         """End the connection; for clients other than the primary."""
         self._leaving = True

@@ -58,6 +58,7 @@ class Program:
         self._where = array("Q")
         self._frames: list[Any] = []
         self._values: dict[int, Any] = {}
+        self._errors: dict[int, BaseException] = {}
         self._lock = threading.Lock()
         self._unread_blocks: dict[int, int] = {}
         self._waiters: dict[int, list[Any]] = {}
@@ -314,7 +315,7 @@ class Program:
             end = ends[k]
             if start == end:
                 return None
-            if element in self._values:
+            if self._values and element in self._values:
                 return self._values[element]
             data = payload[start:end]
         else:
@@ -346,18 +347,17 @@ class Program:
         return self._memory.read(self._frames[position >> 32], (position & _POSITION) - 1)
 
     def _open(self, element: int, record: msg.Record) -> Any:
-        value = self._values.get(element)
         if record.status == msg.OK:
-            if element not in self._values:
-                value = self._values[element] = self._load(element, record)
+            value = self._values[element] = self._load(element, record)
             return value
-        if value is None:
+        error = self._errors.get(element)
+        if error is None:
             if record.status == msg.LOST:
-                value = self._worker_lost(element, record)
+                error = self._worker_lost(element, record)
             else:
-                value = exceptions.load_exception(record.value, self.title(element))
-            self._values[element] = value
-        raise value.with_traceback(None)
+                error = exceptions.load_exception(record.value, self.title(element))
+            self._errors[element] = error
+        raise error.with_traceback(None)
 
     def _load(self, element: int, record: msg.Record) -> Any:
         if record.block == -1:
