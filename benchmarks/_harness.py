@@ -36,7 +36,7 @@ class Sample:
     phases_s: dict[str, float] = dataclasses.field(default_factory=dict)
     cpu_s: dict[str, float] = dataclasses.field(default_factory=dict)
     extra: dict[str, float] = dataclasses.field(default_factory=dict)
-    other_cores: float = 0.0  # cores busy with processes outside the tree meanwhile
+    other_cores: float = 0.0  # cores busy with processes outside the tree, before or meanwhile
 
 
 class Meter:
@@ -170,7 +170,7 @@ class Bench:
         return results
 
     def take(self, case: Case) -> Sample:
-        self.wait_quiet()
+        other_cores = self.wait_quiet()
         command = [sys.executable, self.script, "--sample", case.side, "--n", str(case.n)]
         command += ["--what", case.what, "--workers", str(self.options.workers)]
         done = subprocess.run(
@@ -178,12 +178,16 @@ class Bench:
         )
         if done.returncode:
             sys.exit(f"{self.script}: the sample {case} ended with status {done.returncode}")
-        return Sample(**json.loads(done.stdout.splitlines()[-1]))
+        sample = Sample(**json.loads(done.stdout.splitlines()[-1]))
+        sample.other_cores = max(sample.other_cores, other_cores)
+        return sample
 
-    def wait_quiet(self) -> None:
+    def wait_quiet(self) -> float:
+        """Waits for it, within patience; returns how many cores were busy at last."""
         deadline = time.monotonic() + self.options.patience
-        while _machine.busy_cores() > QUIET_CORES and time.monotonic() < deadline:
+        while (busy := _machine.busy_cores()) > QUIET_CORES and time.monotonic() < deadline:
             pass
+        return busy
 
     # What was measured
 

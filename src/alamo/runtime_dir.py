@@ -49,16 +49,19 @@ def user_dir(root: str) -> Path:
         state = path.lstat()
     except OSError as error:
         raise UsageError(
-            f"the runtime directory {path} cannot be made: {error}; set ALAMO_RUNTIME_DIR to a writable directory"
+            f"the runtime directory {path} cannot be made: {error}; set ALAMO_RUNTIME_DIR "
+            "to a writable directory"
         ) from error
     if state.st_uid != os.getuid() or not stat.S_ISDIR(state.st_mode) or state.st_mode & 0o077:
         raise UsageError(
-            f"{path} is not a private directory of this user (owner {state.st_uid}, mode {stat.S_IMODE(state.st_mode):o}); "
+            f"{path} is not a private directory of this user (owner {state.st_uid}, mode "
+            f"{stat.S_IMODE(state.st_mode):o}); "
             "set ALAMO_RUNTIME_DIR to another directory"
         )
     if len(os.fsencode(path)) + _NAME_BYTES > SOCKET_PATH_MAX_BYTES:
         raise UsageError(
-            f"{path} is too long for a Unix socket (at most {SOCKET_PATH_MAX_BYTES} bytes with the name in it); "
+            f"{path} is too long for a Unix socket (at most {SOCKET_PATH_MAX_BYTES} bytes "
+            "with the name in it); "
             "set ALAMO_RUNTIME_DIR to a shorter one"
         )
     return path

@@ -157,7 +157,7 @@ def by_access(rng: random.Random, n: int) -> Spec:
         return _nearest_edges(rng, chosen)
     store, tracker = Store(), HazardTracker()
     whole_share = rng.choice((0.0, 0.0, 0.05, 0.3))
-    everything = list(range(channels))
+    everything = [*range(channels), channels]  # the last: what nobody names and is there too
     accesses: dict[int, tuple[list[int], list[int]]] = {}
     pages: list[Page] = []
     for reads, writes in chosen:

@@ -35,7 +35,6 @@ class SimWorker:
     Attributes:
         next_seq, begun, limit: cells of shared memory, which outlive the process.
         running: the element that has begun.
-        went_on: its task was blocked, and it has not come to rest since.
         shell_epoch, known_blocked: what the shell knows.
     """
 
@@ -48,7 +47,6 @@ class SimWorker:
         self.limit = NO_LIMIT
         self.running: tuple[ProgramTruth, int] | None = None
         self.blocked = False
-        self.went_on = False
         # The process.
         self._epoch = 0
         self._queue: deque[SimChunk] = deque()
@@ -198,9 +196,6 @@ class SimWorker:
     def executes(self) -> bool:
         return self.alive and self.begun and not self.blocked
 
-    def excess(self) -> bool:
-        return self.went_on or self.known_blocked
-
     def _wake(self) -> None:
         if self.alive and not self.begun:
             self._go_on()
@@ -211,7 +206,6 @@ class SimWorker:
             chunk = self._chunk
             if chunk is None:
                 if not self._queue:
-                    self.went_on = False
                     return
                 chunk = self._queue.popleft()
                 if chunk.epoch != self._epoch:
@@ -235,7 +229,6 @@ class SimWorker:
         self._chunk = None
         self._epoch += 1
         seq, epoch = self.next_seq, self._epoch
-        self.went_on = False
         self._send(lambda: self._stopped(seq, epoch))
 
     def _begin(self, program: ProgramTruth, element: int) -> None:
@@ -307,7 +300,7 @@ class SimWorker:
             nonlocal left
             left -= 1
             if not left and self.alive:
-                self.blocked, self.went_on = False, True
+                self.blocked = False
                 self._send(self._unblocked)
                 world.after(program.spec.durations[element] / 2, self._end)
 
@@ -320,5 +313,4 @@ class SimWorker:
 
     def _unblocked(self) -> None:
         self.known_blocked = False
-        self.went_on = self.begun
         self.world.drive(ev.WorkerUnblocked(self.number))

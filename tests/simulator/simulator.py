@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -107,9 +108,9 @@ class World:
             self._run()
         except AssertionError as error:
             trace = "\n".join(self._trace)
-            raise Broken(
-                f"seed {self.seed}: {error!r}\n{self.settings}\n...\n{trace}\nseed {self.seed}: {error}"
-            ) from error
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            what = f"seed {self.seed}: {error} [{at.name}: {at.line}]"
+            raise Broken(f"{what}\n{self.settings}\n...\n{trace}\n{what}") from error
         return self
 
     def _run(self) -> None:

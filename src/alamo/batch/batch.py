@@ -12,8 +12,10 @@ from types import TracebackType
 from typing import Any
 
 from alamo.batch import launch
+from alamo.batch.arguments import MAY_BE_ACCESSES, as_accesses, lift_accesses
 from alamo.batch.client import Client
 from alamo.batch.compiler import Compiler
+from alamo.batch.logs import check_log_level, set_up_logging
 from alamo.batch.outcomes import Callback
 from alamo.batch.results import AsyncDict, AsyncValue
 from alamo.batch.single import SingleTasks
@@ -27,6 +29,7 @@ from alamo.core.access import (
     DataAccess,
     make_access,
 )
+from alamo.core.paths import is_path_type
 from alamo.errors import GraphError, UsageError
 from alamo.protocol import messages as msg
 from alamo.worker.context import context
@@ -77,10 +80,12 @@ class Batch:
         enable_telem: bool | None = False,
     ) -> None:
         if enable_telem:
-            raise UsageError("enable_telem=True: this version of alamo has no telemetry; leave it out")
+            raise UsageError(
+                "enable_telem=True: this version of alamo has no telemetry; leave it out"
+            )
         slots = launch.check_num_workers(num_workers)
-        level = _check_log_level(log_level)
-        _set_up_logging(level)
+        level = check_log_level(log_level)
+        set_up_logging(level)
         self._adopt(Client.launch(slots, level))
 
     def _adopt(self, client: Client) -> None:
@@ -102,12 +107,16 @@ class Batch:
         Raises:
             TypeError: a channel of a path is no name.
 
-        Cost: 0.1 us; 0.5 us and more for a path.
+        Cost: 0.15 us; 0.5 us and more for a path.
         """
+        if len(channels) == 1 and not is_path_type(obj.__class__):
+            return DataAccess(obj, channels[0], READ)  # what make_access does, a call cheaper
         return make_access(obj, channels, READ, os.getcwd)
 
     def write(self, obj: Any, *channels: Any) -> DataAccess:
         """Describe WRITE accesses, to be given to a task; arguments as those of ``read``."""
+        if len(channels) == 1 and not is_path_type(obj.__class__):
+            return DataAccess(obj, channels[0], WRITE)
         return make_access(obj, channels, WRITE, os.getcwd)
 
     def function(
@@ -143,14 +152,14 @@ class Batch:
         client = self._client
         if client.closed:
             client.check_open()
-        if args and args[-1].__class__ in _LIFTED:
-            args, reads, writes = _lift_accesses(args, reads, writes)
+        if args and args[-1].__class__ in MAY_BE_ACCESSES:
+            args, reads, writes = lift_accesses(args, reads, writes)
         return _Function(
             self,
             callback_func,
             callback_args,
-            _as_accesses(reads, READ) if reads is not None else (),
-            _as_accesses(writes, WRITE) if writes is not None else (),
+            as_accesses(reads, READ) if reads is not None else (),
+            as_accesses(writes, WRITE) if writes is not None else (),
             False,
             name,
             next(client.uids),
@@ -179,14 +188,14 @@ class Batch:
                 them have succeeded and their own callbacks have run.
 
         Raises:
-            GraphError: (a ``RuntimeError``) the list is empty, or something in it cannot be compiled.
+            GraphError: (a ``RuntimeError``) the list is empty, or holds what cannot be compiled.
             SerializationError: a function or an argument cannot be pickled; nothing has been sent.
             SubmitAfterClose: the Batch was closed.
 
         Cost: 0.7 us a task, 0.6 us an access.
         """
         self._client.check_open()
-        if isinstance(tasks_to_compile, Task) or not isinstance(tasks_to_compile, Sequence):
+        if not isinstance(tasks_to_compile, Sequence):
             raise GraphError(
                 f"compile takes a list of tasks, not a {type(tasks_to_compile).__qualname__}"
             )
@@ -216,14 +225,20 @@ class Batch:
         program = task.program
         if not task.compiled:
             if program is not None:
-                raise UsageError(f"{task.title()} has been started already; make a new task for each call")
+                raise UsageError(
+                    f"{task.title()} has been started already; make a new task for each call"
+                )
             self._singles.start(task)
             return task.result, task.stdout, task.stderr
         assert program is not None
         if program.started:
-            raise UsageError(f"{task.title()} has been started already; compile a new list of tasks")
+            raise UsageError(
+                f"{task.title()} has been started already; compile a new list of tasks"
+            )
         if program.client is not client or program.broken is not None:
-            raise program.broken or UsageError(f"{task.title()} was compiled before the process forked")
+            raise program.broken or UsageError(
+                f"{task.title()} was compiled before the process forked"
+            )
         program.started = True
         assert isinstance(task, _Compiled)
         client.send([msg.Started(program.number, task.ranks)])
@@ -248,9 +263,13 @@ class Batch:
             BatchBroken: the service ended before all work was done.
         """
         if not self._client.is_primary:
-            raise UsageError("only the process that made the Batch can join it; other clients just close()")
+            raise UsageError(
+                "only the process that made the Batch can join it; other clients just close()"
+            )
         if not self._client.closed:
-            raise UsageError("call close() before join(): the service runs on while work may be submitted")
+            raise UsageError(
+                "call close() before join(): the service runs on while work may be submitted"
+            )
         self._client.join(timeout)
         self._joined = True
 
@@ -261,7 +280,9 @@ class Batch:
             UsageError: called by a client that did not make the Batch.
         """
         if not self._client.is_primary:
-            raise UsageError("only the process that made the Batch can terminate it; other clients just close()")
+            raise UsageError(
+                "only the process that made the Batch can terminate it; other clients just close()"
+            )
         self._joined = True
         self._client.terminate()
 
@@ -319,78 +340,15 @@ class Batch:
         try:
             self._leave()
         except Exception:
-            logging.getLogger("alamo").exception("a Batch could not be closed at the end of its task")
+            logging.getLogger("alamo").exception(
+                "a Batch could not be closed at the end of its task"
+            )
 
     def __repr__(self) -> str:
         client = self._client
         state = "closed" if client.closed else "broken" if client.broken is not None else "open"
         role = "" if client.is_primary else f", client {client.number}"
         return f"<Batch of {client.slots} workers, manager pid {client.manager_pid}, {state}{role}>"
-
-
-#: Types at the end of positional arguments that may be accesses.
-_LIFTED = frozenset({DataAccess, list})
-
-
-def _is_access(value: Any) -> bool:
-    if isinstance(value, list):
-        return bool(value) and all(isinstance(v, DataAccess) for v in value)
-    return isinstance(value, DataAccess)
-
-
-def _lift_accesses(args: tuple[Any, ...], reads: Any, writes: Any) -> tuple[tuple[Any, ...], Any, Any]:
-    """The documents' call form: trailing accesses, then perhaps one tuple of arguments."""
-    found: list[DataAccess] = []
-    while args and _is_access(args[-1]):
-        last = args[-1]
-        found[:0] = last if isinstance(last, list) else [last]
-        args = args[:-1]
-    if not found:
-        return args, reads, writes
-    if len(args) == 1 and isinstance(args[0], tuple):
-        args = args[0]
-    all_reads = [a for a in found if a.mode == READ]
-    all_writes = [a for a in found if a.mode == WRITE]
-    return (
-        args,
-        (*all_reads, *_as_accesses(reads, READ)) if reads is not None else tuple(all_reads),
-        (*all_writes, *_as_accesses(writes, WRITE)) if writes is not None else tuple(all_writes),
-    )
-
-
-def _as_accesses(given: Any, mode: int) -> tuple[DataAccess, ...]:
-    """Accesses given as one or as a sequence, checked."""
-    if given.__class__ is DataAccess:
-        given = (given,)
-    elif given.__class__ is not tuple:
-        try:
-            given = tuple(given)
-        except TypeError:
-            given = (given,)
-    for access in given:
-        if access.__class__ is not DataAccess or access.mode != mode:
-            word, maker = ("writes", "batch.write") if mode else ("reads", "batch.read")
-            raise TypeError(f"{word}= takes what {maker}(...) returns, or a list of it, not {access!r}")
-    return given  # type: ignore[no-any-return]
-
-
-def _check_log_level(level: int | str) -> int:
-    if isinstance(level, str):
-        number = logging.getLevelNamesMapping().get(level.upper())
-        if number is None:
-            raise UsageError(f"log_level={level!r} is no level of the logging module")
-        return number
-    return int(level)
-
-
-def _set_up_logging(level: int) -> None:
-    """Make the level the logger's, unless another Batch wants more; show it if nobody else does."""
-    logger = logging.getLogger("alamo")
-    logger.setLevel(min(level, logger.level) if logger.level else level)
-    if level < logging.WARNING and not logger.hasHandlers():
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
-        logger.addHandler(handler)
 
 
 def _at_exit() -> None:
@@ -410,4 +368,3 @@ def _at_exit() -> None:
 
 
 atexit.register(_at_exit)
-

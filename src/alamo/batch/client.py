@@ -1,7 +1,7 @@
 """The connection of this process to a manager: sends programs, receives outcomes.
 
-    any thread ──► send() ──► manager ──► receiver thread ──► Program (wakes waits)
-                                                └──► callback thread
+any thread ──► send() ──► manager ──► receiver thread ──► Program (wakes waits)
+                                            └──► callback thread
 """
 
 from __future__ import annotations
@@ -9,32 +9,28 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import queue
 import socket
 import subprocess
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 from alamo import linux
 from alamo.batch import launch, spill
+from alamo.batch.callbacks import CallbackRunner
 from alamo.batch.outcomes import Program
+from alamo.batch.registration import await_welcome, connect, register
 from alamo.batch.waiting import acquire_until, deadline_of
-from alamo.errors import AuthenticationFailed, BatchBroken, ProtocolError, SubmitAfterClose, WaitTimeout
-from alamo.protocol import auth
+from alamo.batch.waits import Waits
+from alamo.errors import BatchBroken, ProtocolError, SubmitAfterClose, WaitTimeout
 from alamo.protocol import messages as msg
 from alamo.protocol import pickling
 from alamo.protocol.blocks import BlockMaker
 from alamo.protocol.framing import MessageReader, encode_all, send_all
-from alamo.worker.context import context
-
-log = logging.getLogger("alamo")
 
 #: uids of client n begin at n times this.
 _UIDS_A_CLIENT = 1 << 40
-_HANDSHAKE_S = 30.0
 #: A pickle of a function up to this size, without cloudpickle's help, is its module and name.
 _REFERENCE_BYTES = 512
 #: After the connection broke, how long the manager's exit status is waited for.
@@ -71,17 +67,21 @@ class Client:
         self._program_numbers = itertools.count()
         self._functions: dict[bytes, int] = {}
         self._function_numbers: dict[int, tuple[Any, int]] = {}
-        self._blocked_waits = 0
-        self._blocked_lock = threading.Lock()
-        self._calls: queue.SimpleQueue[tuple[Program, int] | None] = queue.SimpleQueue()
-        self._callback_thread: threading.Thread | None = None
+        self.waits = Waits(self)
+        self.callbacks = CallbackRunner()
         self.closed = False
         self.broken: BatchBroken | None = None
         self.ended = threading.Event()
         self._leaving = False
         self.memory = spill.ResultMemory(spill.default_budget_bytes(), self._release_blocks)
-        self._sock = sock if sock is not None else self._connect()
-        self._handshake(by_socket_pair=sock is not None)
+        if sock is not None:
+            self._sock, welcome = sock, await_welcome(sock, self._reader)
+        else:
+            self._sock = connect(self.address)
+            welcome = register(self._sock, self._reader, self.address, self.secret_path)
+        self.number, self.slots = welcome.client, welcome.slots
+        self.address, self.secret_path = welcome.address, welcome.secret_path
+        self.host, self.manager_pid = welcome.host, welcome.pid
         self.uids: Iterator[int] = itertools.count(self.number * _UIDS_A_CLIENT + 1)
         self.blocks = BlockMaker(self.number + 1)
         self._receiver = threading.Thread(target=self._receive, name="alamo-receiver", daemon=True)
@@ -90,69 +90,16 @@ class Client:
     @classmethod
     def launch(cls, slots: int, log_level: int) -> Client:
         """Start a manager and become its primary client."""
-        process, sock, secret = launch.start_manager(slots, log_level)
+        process, sock = launch.start_manager(slots, log_level)
         try:
             client = cls("", "", sock)
         except BaseException:
             linux.kill_tree(process.pid)
             process.wait()
             raise
-        del secret
         client.process = process
         client.is_primary = True
         return client
-
-    # -- registering -----------------------------------------------------------------------
-
-    def _connect(self) -> socket.socket:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            sock.connect(self.address)
-        except OSError as error:
-            sock.close()
-            raise BatchBroken(
-                f"no manager answers at {self.address}: {error}; the Batch has ended, or belongs to another user or machine"
-            ) from error
-        return sock
-
-    def _handshake(self, by_socket_pair: bool) -> None:
-        self._sock.settimeout(_HANDSHAKE_S)
-        nonce = auth.make_secret()
-        secret = b""
-        welcome = None if by_socket_pair else self._next_message()
-        if isinstance(welcome, msg.Challenge):
-            try:
-                with open(self.secret_path, "rb") as file:
-                    secret = file.read()
-            except OSError as error:
-                raise AuthenticationFailed(f"the secret of the Batch cannot be read: {error}") from error
-            answer = auth.proof(secret, b"client", welcome.nonce)
-            worker = context.worker if context.address == self.address else -1
-            self.send([msg.Hello(msg.VERSION, answer, nonce, os.getpid(), worker)])
-            welcome = None
-        if welcome is None:
-            welcome = self._next_message()
-        if isinstance(welcome, msg.Refused):
-            raise AuthenticationFailed(f"the manager refused this client: {welcome.reason}")
-        if not isinstance(welcome, msg.Welcome):
-            raise ProtocolError(f"the manager began with {type(welcome).__name__}")
-        if not by_socket_pair and not auth.is_proof(secret, b"manager", nonce, welcome.proof):
-            raise AuthenticationFailed(f"whoever answers at {self.address} is not the manager of this Batch")
-        self._sock.settimeout(None)
-        self.number = welcome.client
-        self.address, self.secret_path = welcome.address, welcome.secret_path
-        self.host, self.manager_pid = welcome.host, welcome.pid
-        self.slots = welcome.slots
-
-    def _next_message(self) -> msg.Message:
-        try:
-            while True:
-                for message in self._reader.messages():
-                    return message
-                if not self._reader.receive(self._sock):
-                    raise BatchBroken("the manager ended while this client registered")
-        except OSError as error:
-            raise BatchBroken(f"the manager did not answer while this client registered: {error}") from error
 
     # -- sending ---------------------------------------------------------------------------
 
@@ -255,111 +202,9 @@ class Client:
 
     def _called(self, program: Program, elements: Iterable[int]) -> None:
         """Queue callbacks; a program whose outcomes are all here is let go."""
-        for element in elements:
-            if self._callback_thread is None:
-                self._callback_thread = threading.Thread(
-                    target=self._run_callbacks, name="alamo-callbacks", daemon=True
-                )
-                self._callback_thread.start()
-            self._calls.put((program, element))
+        self.callbacks.queue(program, elements)
         if not program.remaining and not program.growing:
             self._programs.pop(program.number, None)
-
-    def _run_callbacks(self) -> None:
-        while True:
-            call = self._calls.get()
-            if call is None:
-                return
-            program, element = call
-            error: BaseException | None = None
-            callback = program.end_callback if element < 0 else program.callbacks.get(element)
-            assert callback is not None
-            try:
-                if element < 0:
-                    callback.function(*callback.args)
-                else:
-                    callback.function(program.value(element), *callback.args)
-            except BaseException as problem:
-                error = problem
-                what = "a compiled task" if element < 0 else program.title(element)
-                log.exception("the callback of %s raised %s", what, type(problem).__name__)
-            program.callback_done(element, error)
-            del program, callback, call
-
-    # -- waiting ---------------------------------------------------------------------------
-
-    @contextmanager
-    def _lending_slot(self) -> Iterator[None]:
-        """While a task waits here, its worker's slot serves other tasks."""
-        if context.worker < 0 or context.address != self.address:
-            yield
-            return
-        with self._blocked_lock:
-            self._blocked_waits += 1
-            if self._blocked_waits == 1:
-                self.send([msg.Blocked(True)])
-        try:
-            yield
-        finally:
-            with self._blocked_lock:
-                self._blocked_waits -= 1
-                if not self._blocked_waits and self.broken is None:
-                    self.send([msg.Blocked(False)])
-
-    def wait_element(self, program: Program, element: int, timeout_s: float | None) -> None:
-        """Wait until an element has an outcome.
-
-        Raises:
-            WaitTimeout: the time is over.
-            BatchBroken: the outcome will never come.
-        """
-        if program.has(element):
-            return
-        deadline = deadline_of(timeout_s)
-        lock = program.waiter(element)
-        if lock is not None:
-            with self._lending_slot():
-                if not acquire_until(lock, deadline):
-                    program.forget_waiter(element, lock)
-                    if not program.has(element):
-                        raise WaitTimeout(f"{program.title(element)} has not ended after {timeout_s} s; it goes on")
-        if not program.has(element):
-            raise self._broken_for(program, element)
-
-    def wait_program(self, program: Program, timeout_s: float | None, what: str) -> None:
-        """Wait until all tasks of a program have outcomes and their callbacks have run."""
-        deadline = deadline_of(timeout_s)
-        with_callbacks = threading.current_thread() is not self._callback_thread
-        while not program.has_ended(with_callbacks):
-            lock = program.end_waiter(with_callbacks)
-            if lock is not None:
-                with self._lending_slot():
-                    if not acquire_until(lock, deadline):
-                        program.forget_waiter(-1, lock)
-                        raise WaitTimeout(
-                            f"{what}: {program.remaining} tasks have not ended after {timeout_s} s; they go on"
-                        )
-            elif program.broken is not None:
-                raise self._broken_for(program, -1)
-
-    def wait_task(self, program: Program, element: int, timeout_s: float | None) -> None:
-        """Wait until one task has an outcome and its callback, if any, has run."""
-        deadline = deadline_of(timeout_s)
-        self.wait_element(program, element, timeout_s)
-        while element in program.callbacks and threading.current_thread() is not self._callback_thread:
-            lock = program.callback_waiter(element)
-            if lock is not None and not acquire_until(lock, deadline):
-                program.forget_waiter(-1, lock)
-                raise WaitTimeout(
-                    f"the callback of {program.title(element)} has not ended after {timeout_s} s; it goes on"
-                )
-
-    def _broken_for(self, program: Program, element: int) -> BaseException:
-        error = program.broken or self.broken or BatchBroken("the Batch has ended")
-        what = program.title(element) if element >= 0 else f"{program.remaining} tasks"
-        again = BatchBroken(f"{what} will get no result: {error}")
-        again.__cause__ = error
-        return again
 
     # -- the end ---------------------------------------------------------------------------
 
@@ -375,7 +220,7 @@ class Client:
             text += self._manager_status() + (f": {reason}" if reason else "")
             self._break(BatchBroken(text))
         self.ended.set()
-        self._calls.put(None)
+        self.callbacks.stop()
 
     def _manager_status(self) -> str:
         if self.process is None:
@@ -433,7 +278,12 @@ class Client:
     def _wait_ended(self, deadline: float | None, timeout_s: float | None) -> None:
         lock = threading.Lock()
         lock.acquire()
-        threading.Thread(target=lambda: (self.ended.wait(), lock.release()), daemon=True).start()
+
+        def release_at_end() -> None:
+            self.ended.wait()
+            lock.release()
+
+        threading.Thread(target=release_at_end, daemon=True).start()
         if not acquire_until(lock, deadline):
             raise WaitTimeout(f"the Batch has not ended after {timeout_s} s; it goes on")
 
@@ -462,7 +312,9 @@ class Client:
             return
         self.is_primary = False
         self.process = None
-        error = BatchBroken("this task was started before the fork; its result goes to the parent process")
+        error = BatchBroken(
+            "this task was started before the fork; its result goes to the parent process"
+        )
         for program in list(self._programs.values()):
             program.reset_after_fork(error)
         self._sock.close()

@@ -68,7 +68,7 @@ class Compiler:
                 self._add_page(tasks[start : start + PAGE])
         except BaseException:
             for task in tasks:
-                if isinstance(task, Task) and task.program is program:
+                if getattr(task, "program", None) is program:
                     task.program, task.index = None, -1
             client.forget_program(program)
             if client.broken is None:
@@ -87,7 +87,9 @@ class Compiler:
             program.uids = self._uids
         if self._preds:
             self._pred_ends.extend([len(self._preds)] * (self._count - len(self._pred_ends)))
-            self.ranks = graph.ranks(self._pred_ends, self._preds, self._count, self._joins).tobytes()
+            self.ranks = graph.ranks(
+                self._pred_ends, self._preds, self._count, self._joins
+            ).tobytes()
         for task in tasks:
             task.func = None  # type: ignore[attr-defined]
             task.args = ()  # type: ignore[attr-defined]
@@ -105,7 +107,11 @@ class Compiler:
         function = self._function
         plain = 0  # elements that the tracker has not been told of
         for task in tasks:
-            if task.__class__ is not _Function or task.program is not None or task.batch is not batch:
+            if (
+                task.__class__ is not _Function
+                or task.program is not None
+                or task.batch is not batch
+            ):
                 self._refuse(task, index)
             sources: Sequence[int] = ()
             args = task.args  # type: ignore[attr-defined]
@@ -115,12 +121,20 @@ class Compiler:
                     break
             else:
                 data = dumps(args, 5)
-            if task.reads or task.writes or sources:
+            reads, writes = task.reads, task.writes
+            if reads or writes or sources:
                 if tracker is None:
                     tracker = self._start_tracker(first)
-                tracker.add_plain(plain)
-                plain = 0
-                index = self._add_accesses(tracker, task, sources, index, blobs, changes)
+                if plain:
+                    tracker.add_plain(plain)
+                    plain = 0
+                try:
+                    at = tracker.add(reads, writes, sources)
+                except GraphError as error:
+                    raise GraphError(f"{task.title()}: {error}") from error
+                if at > index:
+                    self._add_joins(index, at, blobs, changes)
+                    index = at
             else:
                 plain += 1
             if task.func is not function:  # type: ignore[attr-defined]
@@ -150,25 +164,16 @@ class Compiler:
         tracker.drain()
         return tracker
 
-    def _add_accesses(
-        self,
-        tracker: HazardTracker,
-        task: Task,
-        sources: Sequence[int],
-        index: int,
-        blobs: list[bytes],
-        changes: list[tuple[int, int]],
-    ) -> int:
-        """Infer the task's dependencies; joins that they need take the elements before it."""
-        try:
-            at = tracker.add(_accesses(task, task.reads), _accesses(task, task.writes), sources)
-        except GraphError as error:
-            raise GraphError(f"{task.title()}: {error}") from error
-        if at > index:
-            changes += ((len(blobs), msg.NO_FUNCTION), (len(blobs) + at - index, self._number))
-            blobs += [b""] * (at - index)
-            self._joins += range(index, at)
-        return at
+    def _add_joins(
+        self, first: int, end: int, blobs: list[bytes], changes: list[tuple[int, int]]
+    ) -> None:
+        """The next task's dependencies need joins, which take the elements before it."""
+        changes += (
+            (len(blobs), msg.NO_FUNCTION),
+            (len(blobs) + end - first, self._number),
+        )
+        blobs += [b""] * (end - first)
+        self._joins += range(first, end)
 
     def _column_of_uids(self, tasks: Sequence[Task], first: int, end: int) -> array[int]:
         uids = array("Q", [task._uid for task in tasks])
@@ -191,7 +196,11 @@ class Compiler:
         )
         if self._tracker is not None:
             drained = self._tracker.drain()
-            page.pred_ends, page.preds, page.joins = drained.pred_ends, drained.preds, tuple(drained.joins)
+            page.pred_ends, page.preds, page.joins = (
+                drained.pred_ends,
+                drained.preds,
+                tuple(drained.joins),
+            )
             self._keep_edges(first, drained.pred_ends, drained.preds)
         if self._inputs or self._objects:
             page.inputs, page.objects = tuple(self._inputs), tuple(self._objects)
@@ -223,11 +232,15 @@ class Compiler:
         if task.program is self.program:
             raise GraphError(f"{task.title()} is in the list twice; make a task for each call")
         if task.compiled:
-            raise GraphError(f"{task.title()} is a compiled task; compile its subtasks in one list instead")
+            raise GraphError(
+                f"{task.title()} is a compiled task; compile its subtasks in one list instead"
+            )
         if task.program is not None:
             done = "been compiled" if task.subtask else "been started"
             raise GraphError(f"{task.title()} has {done} already; make a new task for each call")
-        raise GraphError(f"{task.title()} belongs to another Batch; make it with this one's function()")
+        raise GraphError(
+            f"{task.title()} belongs to another Batch; make it with this one's function()"
+        )
 
     def _note_options(self, task: Task, index: int) -> None:
         if task.name is not None:
@@ -249,7 +262,9 @@ class Compiler:
         """
         self._sources = []
         try:
-            placed = tuple([a if a.__class__ in ATOMS else self._shared.place(a, self._sources) for a in args])
+            placed = tuple(
+                [a if a.__class__ in ATOMS else self._shared.place(a, self._sources) for a in args]
+            )
             data, buffers = pickling.dump(placed)
             if buffers:  # a large array inside a container that was placed in line
                 placed = tuple([self._shared.force(a, self._sources) for a in placed])
@@ -277,17 +292,15 @@ class Compiler:
             UsageError: it is not a handle of an earlier task of this list.
         """
         if task.program is not self.program or task.index < 0:
-            where = "a compiled task" if task.compiled else "a task that is not before it in the list"
+            where = (
+                "a compiled task" if task.compiled else "a task that is not before it in the list"
+            )
             raise UsageError(
                 f"the {what} handle of {task.title()} is given, which is {where}; "
                 "a handle can only be an argument of a later task of the same compile"
             )
         self._sources.append(task.index)
         return task.index
-
-
-def _accesses(task: Task, accesses: Any) -> tuple[Any, ...]:
-    return accesses if isinstance(accesses, tuple) else tuple(accesses)
 
 
 def _functions_column(changes: list[tuple[int, int]], count: int) -> int | bytes:
@@ -303,4 +316,3 @@ def _functions_column(changes: list[tuple[int, int]], count: int) -> int | bytes
     for (start, number), (end, _) in zip(spans, [*spans[1:], (count, 0)], strict=True):
         column.extend([number] * (end - start))
     return column.tobytes()
-

@@ -66,7 +66,8 @@ def check_num_workers(num_workers: int | None) -> int:
     number = num_workers.__index__()
     if number < 1:
         raise UsageError(
-            f"num_workers must be at least 1, not {number}; leave it out for one a core ({granted_cores()} here)"
+            f"num_workers must be at least 1, not {number}; leave it out for one a core "
+            f"({granted_cores()} here)"
         )
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     most = 4096
@@ -75,16 +76,17 @@ def check_num_workers(num_workers: int | None) -> int:
     if number > most:
         raise UsageError(
             f"num_workers={number} is more than this machine can hold: at most {most} "
-            f"(each needs {_FILES_A_WORKER} open files of the {files} allowed, see `ulimit -n`, and a process)"
+            f"(each needs {_FILES_A_WORKER} open files of the {files} allowed, see `ulimit "
+            "-n`, and a process)"
         )
     return number
 
 
-def start_manager(slots: int, log_level: int) -> tuple[subprocess.Popen[bytes], socket.socket, bytes]:
+def start_manager(slots: int, log_level: int) -> tuple[subprocess.Popen[bytes], socket.socket]:
     """Start a manager in a session of its own.
 
     Returns:
-        The process, our end of its socket, and the secret.
+        The process and our end of its socket.
 
     Raises:
         UsageError: there is no place for its runtime directory.
@@ -94,7 +96,9 @@ def start_manager(slots: int, log_level: int) -> tuple[subprocess.Popen[bytes], 
     secret = auth.make_secret()
     ours, theirs = socket.socketpair()
     package_parent = os.path.dirname(os.path.dirname(os.path.abspath(alamo.__file__)))
-    code = "import sys; sys.path.insert(0, sys.argv[1]); from alamo.manager.main import main; main()"
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from alamo.manager.main import main; main()"
+    )
     process = subprocess.Popen(
         [sys.executable, "-P", "-c", code, package_parent, "alamo.manager", str(theirs.fileno())],
         pass_fds=(theirs.fileno(),),
@@ -108,4 +112,4 @@ def start_manager(slots: int, log_level: int) -> tuple[subprocess.Popen[bytes], 
             msg.Setup(msg.VERSION, secret, root, slots, log_level, path, os.getcwd(), os.getpid())
         )
     )
-    return process, ours, secret
+    return process, ours

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from alamo.errors import UpstreamFailed, WorkerLost
+from alamo.batch.failures import upstream_failed, worker_lost
 from alamo.protocol import exceptions, pickling
 from alamo.protocol import messages as msg
 from alamo.protocol.pickling import ATOMS
@@ -22,12 +22,9 @@ if TYPE_CHECKING:
     from alamo.batch.client import Client
 
 _decode_record = msgspec.msgpack.Decoder(msg.Record).decode
-_decode_lost = msgspec.msgpack.Decoder(msg.LostInfo).decode
 
 _SKIPPED = (1 << 64) - 1
 _POSITION = (1 << 32) - 1
-#: Lines of a dead worker's stderr that its error shows.
-_TAIL_LINES = 10
 
 
 class Callback(NamedTuple):
@@ -306,7 +303,7 @@ class Program:
         """
         position = self._where[element]
         if position == _SKIPPED:
-            raise self._upstream_failed(element)
+            raise upstream_failed(self, element, self.skipped[element])
         frame = self._frames[position >> 32]
         if frame.__class__ is tuple:
             ends, payload = frame
@@ -350,14 +347,14 @@ class Program:
         if record.status == msg.OK:
             value = self._values[element] = self._load(element, record)
             return value
-        error = self._errors.get(element)
-        if error is None:
+        failure = self._errors.get(element)
+        if failure is None:
             if record.status == msg.LOST:
-                error = self._worker_lost(element, record)
+                failure = worker_lost(self, element, record)
             else:
-                error = exceptions.load_exception(record.value, self.title(element))
-            self._errors[element] = error
-        raise error.with_traceback(None)
+                failure = exceptions.load_exception(record.value, self.title(element))
+            self._errors[element] = failure
+        raise failure.with_traceback(None)
 
     def _load(self, element: int, record: msg.Record) -> Any:
         if record.block == -1:
@@ -368,48 +365,3 @@ class Program:
         if not data:
             data = bytes(buffers.pop(0))
         return pickling.load(data, buffers)
-
-    def _upstream_failed(self, element: int) -> UpstreamFailed:
-        root = self.skipped[element]
-        cause: BaseException | None = None
-        try:
-            self.value(root)
-        except BaseException as error:
-            cause = error
-        first_line = (str(cause).splitlines() or [""])[0]
-        error = UpstreamFailed(
-            f"{self.title(element)} did not run: it needs the output of {self.title(root)} (directly or "
-            f"through others), which failed with {type(cause).__name__}: {first_line}",
-            self.uid_of(element),
-            self.uid_of(root),
-        )
-        error.__cause__ = cause
-        return error
-
-    def _worker_lost(self, element: int, record: msg.Record) -> WorkerLost:
-        info = _decode_lost(record.value)
-        if info.signal:
-            how = f"was ended by signal {info.signal} ({_signal_name(info.signal)})"
-        elif info.exit_status >= 0:
-            how = f"exited with status {info.exit_status}"
-        else:
-            how = "ended"
-        text = (
-            f"the worker that ran {self.title(element)} on {info.host} (pid {info.pid}) {how}; "
-            f"likely cause: {info.cause}"
-        )
-        lines = record.stderr.decode("utf-8", "backslashreplace").splitlines()[-_TAIL_LINES:]
-        if lines:
-            text += "\nlast lines of its stderr:\n  " + "\n  ".join(lines)
-        return WorkerLost(text, self.uid_of(element), info.host, info.pid, info.signal, info.exit_status)
-
-
-def _signal_name(number: int) -> str:
-    import signal
-
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return "a real-time signal"
-
-

@@ -67,7 +67,7 @@ class AsyncDict(msgspec.Struct, frozen=True, eq=False, gc=False):
         if element < 0 or tuid is not None:
             element = task.element_of(tuid)
         if not program.has(element):
-            program.client.wait_element(program, element, timeout)
+            program.client.waits.element(program, element, timeout)
         if self.stream == msg.RESULT:
             return program.value(element)
         return program.text(element, self.stream)
@@ -76,7 +76,8 @@ class AsyncDict(msgspec.Struct, frozen=True, eq=False, gc=False):
         compiler: Compiler | None = getattr(compiling, "compiler", None)
         if compiler is None:
             raise UsageError(
-                f"the {_STREAMS[self.stream]} handle of {self.task.title()} was pickled outside of a compile; "
+                f"the {_STREAMS[self.stream]} handle of {self.task.title()} was pickled "
+                "outside of a compile; "
                 "pass its value (handle.get()), or compile both tasks together"
             )
         return task_output, (compiler.source_of(self.task, _STREAMS[self.stream]), self.stream)

@@ -117,7 +117,7 @@ class ResultMemory:
     def _write(self, data: bytes | bytearray) -> int:
         with self._lock:
             if self._file is None:
-                self._file = tempfile.TemporaryFile(prefix="alamo-results-")
+                self._file = tempfile.TemporaryFile(prefix="alamo-results-")  # noqa: SIM115
             offset = self._file_size
             view = memoryview(data)
             while view:

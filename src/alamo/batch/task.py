@@ -123,7 +123,8 @@ class Task(msgspec.Struct, gc=False, eq=False):
         """
         if self.subtask:
             raise UsageError(
-                f"{self.title()} is a subtask of a compiled task; start that one (it can be read from there)"
+                f"{self.title()} is a subtask of a compiled task; start that one (it can be "
+                "read from there)"
             )
         return self.batch._start(self)
 
@@ -141,14 +142,15 @@ class Task(msgspec.Struct, gc=False, eq=False):
         program = self.program
         if self.subtask:
             raise UsageError(
-                f"{self.title()} is a subtask of a compiled task; wait on that one, or use result.get()"
+                f"{self.title()} is a subtask of a compiled task; wait on that one, or use "
+                "result.get()"
             )
         if program is None or not program.started:
             raise UsageError(f"{self.title()} has not been started; call start() or run() first")
         if self.index >= 0:
-            program.client.wait_task(program, self.index, timeout)
+            program.client.waits.task(program, self.index, timeout)
         else:
-            program.client.wait_program(program, timeout, self.title())
+            program.client.waits.program(program, timeout, self.title())
 
     def run(self, timeout: float | None = default_timeout) -> Any:
         """Start the task, wait for its end and return its result.
@@ -176,14 +178,15 @@ class Task(msgspec.Struct, gc=False, eq=False):
         if failed or skipped:
             first = program.title(min(program.failed)) if program.failed else ""
             warnings.warn(
-                f"{failed} of {program.tasks} tasks failed (first: {first}) and {skipped} did not run because of "
+                f"{failed} of {program.tasks} tasks failed (first: {first}) and {skipped} "
+                "did not run because of "
                 "that; raise_failures() raises them, result.get(uid) one of them",
                 RuntimeWarning,
                 stacklevel=3,
             )
 
     def raise_failures(self) -> None:
-        """Raise the exceptions of all failed subtasks as one ExceptionGroup; return if there are none.
+        """Raise the exceptions of all failed subtasks as one ExceptionGroup, if there are any.
 
         Tasks that did not run because of them are not in the group.
         """
@@ -198,7 +201,9 @@ class Task(msgspec.Struct, gc=False, eq=False):
             except Exception as error:
                 errors.append(error)
         if errors:
-            raise ExceptionGroup(f"{len(errors)} of {program.tasks} tasks of {self.title()} failed", errors)
+            raise ExceptionGroup(
+                f"{len(errors)} of {program.tasks} tasks of {self.title()} failed", errors
+            )
 
     @property
     def callback_error(self) -> BaseException | None:
@@ -223,7 +228,8 @@ class Task(msgspec.Struct, gc=False, eq=False):
             raise UsageError(
                 f"{self.title()} has {program.tasks} subtasks; say which: get(subtask.uid)"
             )
-        element = program.element_of(tuid) if isinstance(tuid, int) else -1
+        given: object = tuid
+        element = program.element_of(tuid) if isinstance(given, int) else -1
         if element < 0:
             raise UsageError(f"uid {tuid!r} is not that of a subtask of {self.title()}")
         return element
@@ -266,7 +272,13 @@ class HandlesByUid(Mapping[int, Handles]):
             raise KeyError(uid) from None
         program = self._task.program
         assert program is not None
-        one = Task(self._task.batch, name=program.names.get(element), _uid=uid, program=program, index=element)
+        one = Task(
+            self._task.batch,
+            name=program.names.get(element),
+            _uid=uid,
+            program=program,
+            index=element,
+        )
         return AsyncDict(one, msg.RESULT), AsyncDict(one, msg.STDOUT), AsyncDict(one, msg.STDERR)
 
     def __iter__(self) -> Iterator[int]:

@@ -20,7 +20,8 @@ def deadline_of(timeout_s: float | None) -> float | None:
     """
     if timeout_s is None:
         return None
-    if isinstance(timeout_s, bool) or not isinstance(timeout_s, (int, float)) or timeout_s != timeout_s:
+    given: object = timeout_s
+    if isinstance(given, bool) or not isinstance(given, (int, float)) or given != given:
         raise UsageError(f"a timeout is a number of seconds or None, not {timeout_s!r}")
     return time.monotonic() + timeout_s
 

@@ -144,9 +144,7 @@ class Dag:
 
     __slots__ = ("joins", "pred_ends", "preds")
 
-    def __init__(
-        self, pred_ends: array[int], preds: array[int], joins: Iterable[int] = ()
-    ) -> None:
+    def __init__(self, pred_ends: array[int], preds: array[int], joins: Iterable[int] = ()) -> None:
         self.pred_ends = pred_ends
         self.preds = preds
         self.joins = frozenset(joins)

@@ -148,7 +148,7 @@ class Program:
             if after is None:
                 successors[before] = element
             elif after.__class__ is int:
-                successors[before] = (after, element)  # type: ignore[assignment]
+                successors[before] = (after, element)
             elif after.__class__ is list:
                 after.append(element)
             elif len(after) < _TUPLE_MAX:  # type: ignore[arg-type]

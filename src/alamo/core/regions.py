@@ -155,17 +155,17 @@ class Regions:
         return -1 if opened else region
 
     def quiet_above(self, region: int, w: int) -> bool:
-        """Whether a write of this leaf has nothing to wait for or to tell above.
+        """Whether no region above this leaf was read since ``w``, the leaf's last write.
 
-        That is, no region above was read since ``w``, the leaf's last write, and none keeps a
-        summary.
+        Then a write of it has nothing to wait for above, and no summary there to change: a
+        summary is made by a read, and what was written since has been marked in it.
 
         Cost: O(depth).
         """
         above = self.parent[region]
         while above is not None:
             found = self.readers[above.region]
-            if above.levels or (isinstance(found, list) and found and found[-1] > w):
+            if isinstance(found, list) and found and found[-1] > w:
                 return False
             above = above.parent
         return True

@@ -78,4 +78,6 @@ class BlockRegistry:
         """A process ended: it maps nothing, and its unused blocks can go."""
         for known in self._blocks.values():
             known.known.discard(peer)
-        self.gone([b for b, known in self._blocks.items() if known.maker is peer and not known.uses])
+        self.gone(
+            [b for b, known in self._blocks.items() if known.maker is peer and not known.uses]
+        )

@@ -29,7 +29,9 @@ class Client:
         blocks: blocks shown to it whose content it has not released.
     """
 
-    def __init__(self, service: Service, sock: socket.socket, primary: bool, address: str, secret_path: str) -> None:
+    def __init__(
+        self, service: Service, sock: socket.socket, primary: bool, address: str, secret_path: str
+    ) -> None:
         self._service = service
         self._address = address
         self._secret_path = secret_path
@@ -42,7 +44,9 @@ class Client:
         self._functions: dict[int, int] = {}
         self.blocks: dict[int, int] = {}
         self._nonce = auth.make_secret()
-        self.connection = Connection(service.loop, sock, msg.ClientMessage, self._on_message, self._on_close)
+        self.connection = Connection(
+            service.loop, sock, msg.ClientMessage, self._on_message, self._on_close
+        )
         if primary:
             self._welcome(service.setup.pid, -1, b"")
         elif auth.peer_uid(sock) != os.getuid():
@@ -148,7 +152,9 @@ class Client:
             table = self._functions
             functions = array("I", [table.get(f, msg.NO_FUNCTION) for f in column])
         self._service.programs[number].add_page(page, functions)
-        self._service.drive(ev.PageAdded(number, page.count, page.pred_ends, page.preds, page.joins))
+        self._service.drive(
+            ev.PageAdded(number, page.count, page.pred_ends, page.preds, page.joins)
+        )
 
     def _on_object(self, message: msg.ObjectDefined) -> None:
         number = self.programs.get(message.program)
@@ -189,7 +195,9 @@ class Client:
 
     def _on_close(self, reason: str) -> None:
         if reason:
-            log.info("the connection to client %d (pid %d) broke: %s", self.number, self.pid, reason)
+            log.info(
+                "the connection to client %d (pid %d) broke: %s", self.number, self.pid, reason
+            )
         if self.number < 0:
             return
         service = self._service

@@ -96,7 +96,8 @@ class Connection:
         out = self._out
         if len(out) < 2 or out[1][1] or len(out[0][0]) > _JOIN_BYTES:
             return
-        parts, size = [], 0
+        parts: list[memoryview] = []
+        size = 0
         while out and not out[0][1] and (not parts or size + len(out[0][0]) <= _JOIN_BYTES):
             data, _ = out.popleft()
             parts.append(data)
@@ -122,7 +123,7 @@ class Connection:
             alive = self._reader.receive(self.sock)
             for message in self._reader.messages():
                 self._on_message(message)
-                if self.closed:
+                if self._is_closed():
                     return
         except BlockingIOError:
             return
@@ -131,6 +132,10 @@ class Connection:
             return
         if not alive:
             self.close("")
+
+    def _is_closed(self) -> bool:
+        """Whether a handler has closed the connection meanwhile."""
+        return self.closed
 
     def drain(self) -> None:
         """Receive until the peer's last byte: for a process that is known to be dead."""

@@ -12,7 +12,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
 from typing import Protocol
 
 from alamo import linux
@@ -20,7 +19,6 @@ from alamo.manager.connection import Connection
 from alamo.manager.loop import Loop
 from alamo.protocol import messages as msg
 from alamo.protocol.layout import LIMIT, NEXT, NO_LIMIT, SharedMemory, make_memory
-from alamo.worker import output
 
 log = logging.getLogger("alamo.manager")
 
@@ -104,9 +102,9 @@ class Pool:
     def _start_nursery(self) -> None:
         ours, theirs = socket.socketpair()
         root = os.path.dirname(os.path.dirname(os.path.abspath(linux.__file__)))
-        code = "import sys; sys.path.insert(0, sys.argv[1]); from alamo.worker.nursery import main; main()"
+        code = f"import sys; sys.path.insert(0, {root!r}); from alamo.worker.nursery import main; main()"
         self._nursery = subprocess.Popen(
-            [sys.executable, "-P", "-c", code, root, "alamo.nursery", str(theirs.fileno())],
+            [sys.executable, "-P", "-c", code, "alamo.nursery", str(theirs.fileno())],
             pass_fds=(theirs.fileno(),),
             stdin=subprocess.DEVNULL,
         )
@@ -256,7 +254,7 @@ def describe_status(status: int | None) -> tuple[int, int, str]:
         causes = {
             signal.SIGKILL: "killed from outside: the out-of-memory killer or `kill -9`",
             signal.SIGSEGV: "a crash in C code (segmentation fault)",
-            signal.SIGBUS: "a crash in C code (bus error: often a file or shared memory that shrank)",
+            signal.SIGBUS: "a crash in C code (bus error: often a mapped file that shrank)",
             signal.SIGABRT: "C code called abort()",
             signal.SIGFPE: "an arithmetic error in C code",
             signal.SIGILL: "an illegal instruction: a library built for another processor",

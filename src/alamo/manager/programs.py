@@ -17,7 +17,9 @@ class Segment:
 
     __slots__ = ("_offsets", "args", "count", "first", "functions", "lengths")
 
-    def __init__(self, first: int, count: int, functions: int | array[int], lengths: array[int], args: bytes) -> None:
+    def __init__(
+        self, first: int, count: int, functions: int | array[int], lengths: array[int], args: bytes
+    ) -> None:
         self.first = first
         self.count = count
         self.functions = functions
@@ -35,7 +37,9 @@ class Segment:
 
     def take_range(self, a: int, b: int) -> tuple[int | bytes, bytes, bytes]:
         """Functions, lengths and arguments of positions a..b."""
-        functions = self.functions if isinstance(self.functions, int) else self.functions[a:b].tobytes()
+        functions = (
+            self.functions if isinstance(self.functions, int) else self.functions[a:b].tobytes()
+        )
         if a == 0 and b == self.count:
             return functions, self.lengths.tobytes(), self.args
         offsets = self.offsets
@@ -119,7 +123,11 @@ class ProgramData:
         else:
             functions = array("I")
             for s in segments:
-                functions += array("I", [s.functions]) * s.count if isinstance(s.functions, int) else s.functions
+                functions += (
+                    array("I", [s.functions]) * s.count
+                    if isinstance(s.functions, int)
+                    else s.functions
+                )
         args = b"".join([s.args for s in segments])
         self._segments, self._firsts = [], []
         self._append(Segment(0, self.count, functions, lengths, args))
@@ -163,7 +171,11 @@ class ProgramData:
             functions.append(number if isinstance(number, int) else number[at])
         lengths = b"".join([p[1] for p in parts])
         uniform = functions.count(functions[0]) == len(functions)
-        return functions[0] if uniform else functions.tobytes(), lengths, b"".join([p[2] for p in parts])
+        return (
+            functions[0] if uniform else functions.tobytes(),
+            lengths,
+            b"".join([p[2] for p in parts]),
+        )
 
     def _add_inputs(self, message: msg.Chunk, elements: Sequence[int]) -> None:
         """Outcomes from outside, and which positions the worker keeps for later ones."""

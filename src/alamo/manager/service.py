@@ -51,7 +51,9 @@ class Service:
         self._client_numbers = 0
         self._stillborn = 0
         self._dead: dict[int, WorkerProcess] = {}
-        self.pool = Pool(loop, self, msg.NurserySetup(setup.sys_path, setup.cwd, setup.log_level, address))
+        self.pool = Pool(
+            loop, self, msg.NurserySetup(setup.sys_path, setup.cwd, setup.log_level, address)
+        )
         for _ in range(setup.slots):
             self.pool.spawn()
 
@@ -184,7 +186,11 @@ class Service:
         )
         self.drive(
             ev.ChunkFinished(
-                worker.number, message.chunk, message.upto, message.failed, message.elapsed_ns * 1e-9
+                worker.number,
+                message.chunk,
+                message.upto,
+                message.failed,
+                message.elapsed_ns * 1e-9,
             )
         )
 
@@ -218,7 +224,9 @@ class Service:
         if used:
             self.blocks.released(used)
 
-    def _keep_sources(self, data: ProgramData, elements: Sequence[int], ends: bytes, payload: bytes) -> None:
+    def _keep_sources(
+        self, data: ProgramData, elements: Sequence[int], ends: bytes, payload: bytes
+    ) -> None:
         start = 0
         for element, end in zip(elements, memoryview(ends).cast("I"), strict=True):
             if element in data.consumers:
@@ -246,7 +254,8 @@ class Service:
                 _, code, cause = describe_status(worker.status)
                 tail = output.read(worker.stderr).decode("utf-8", "replace")[-2000:]
                 self.session.broken(
-                    f"{_STILLBORN_MAX} workers in a row died while starting (exit status {code}; {cause})\n{tail}"
+                    f"{_STILLBORN_MAX} workers in a row died while starting (exit status "
+                    f"{code}; {cause})\n{tail}"
                 )
         else:
             reports = {c.number: c.done for c in known.chunks}
@@ -286,7 +295,13 @@ class Service:
             output.read(worker.stderr),
         )
         payload = msgspec.msgpack.encode(record)
-        log.warning("worker %d (pid %d) died: signal %d, exit status %d", worker_number, worker.pid, sig, code)
+        log.warning(
+            "worker %d (pid %d) died: signal %d, exit status %d",
+            worker_number,
+            worker.pid,
+            sig,
+            code,
+        )
         self._forward(number, [element], len(payload).to_bytes(4, "little"), payload, (0,))
 
     # -- programs ----------------------------------------------------------------------
@@ -366,4 +381,3 @@ def as_record(outcome: bytes) -> msg.Record | None:
 
 def _column(elements: Iterable[int]) -> bytes:
     return array("I", elements).tobytes()
-

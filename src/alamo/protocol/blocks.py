@@ -114,7 +114,9 @@ class BlockReader:
     def copy(self, block: int, spans: Sequence[int]) -> list[bytearray]:
         """Fresh, writable copies of the buffers at ``spans``."""
         source = memoryview(self._maps[block])
-        return [bytearray(source[at : at + n]) for at, n in zip(spans[::2], spans[1::2], strict=True)]
+        return [
+            bytearray(source[at : at + n]) for at, n in zip(spans[::2], spans[1::2], strict=True)
+        ]
 
     def gone(self, blocks: Sequence[int]) -> None:
         """Unmap blocks that will not be used again."""

@@ -98,7 +98,9 @@ def _same_state(one: BaseException, other: BaseException) -> bool:
 class _Rebuilt:
     """Pickles as a call that makes the exception without calling its ``__init__``."""
 
-    def __init__(self, kind: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]) -> None:
+    def __init__(
+        self, kind: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]
+    ) -> None:
         self._parts = (kind, args, state)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -133,7 +135,8 @@ def load_exception(data: bytes, what: str) -> BaseException:
             error.__context__ = errors[link.context]
         error.__suppress_context__ = link.suppress
     errors[0].add_note(
-        f"raised by {what} on {travelling.host}, pid {travelling.pid}; there:\n{travelling.trace.rstrip()}"
+        f"raised by {what} on {travelling.host}, pid {travelling.pid}; "
+        f"there:\n{travelling.trace.rstrip()}"
     )
     return errors[0]
 
@@ -146,7 +149,8 @@ def _load_link(link: _Link) -> BaseException:
                 return error
         except Exception as problem:
             return RemoteError(
-                f"{link.text} (its class cannot be loaded here: {type(problem).__name__}: {problem})"
+                f"{link.text} (its class cannot be loaded here: {type(problem).__name__}: "
+                f"{problem})"
             )
     return RemoteError(f"{link.text} (the exception itself cannot be pickled)")
 
@@ -154,6 +158,7 @@ def _load_link(link: _Link) -> BaseException:
 def unpicklable_result(value: Any, error: SerializationError) -> SerializationError:
     """What a task fails with whose result cannot travel."""
     return SerializationError(
-        f"the task ran, but its result of type {type(value).__qualname__} cannot be sent back: {error}; "
+        f"the task ran, but its result of type {type(value).__qualname__} cannot be sent "
+        f"back: {error}; "
         "return plain data, or write it to a file and return the path"
     )

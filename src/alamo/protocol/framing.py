@@ -38,7 +38,8 @@ def encode(message: Message) -> bytes:
     if len(body) > FRAME_MAX_BYTES:
         raise ProtocolError(
             f"a {type(message).__name__} message of {len(body)} bytes is over the limit of "
-            f"{FRAME_MAX_BYTES}; pass large data through files or as arrays, whose buffers travel apart"
+            f"{FRAME_MAX_BYTES}; pass large data through files or as arrays, whose buffers "
+            "travel apart"
         )
     return _LENGTH.pack(len(body)) + body
 
@@ -81,7 +82,9 @@ class MessageReader(Generic[M]):
                 fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
                 self._descriptors.extend(fds)
         if flags & socket.MSG_CTRUNC:
-            raise ProtocolError("descriptors were lost on the way: too many open files (see ulimit -n)")
+            raise ProtocolError(
+                "descriptors were lost on the way: too many open files (see ulimit -n)"
+            )
         self._end += count
         return count > 0
 

@@ -28,12 +28,11 @@ NEXT = 0
 SINCE = 1
 #: Written by the manager: stop before this sequence number.
 LIMIT = 2
-#: Buffer being filled, sequence number of its first element, position of that in its chunk, chunk number.
+#: Buffer being filled; its first element's sequence number and position in the chunk; the chunk.
 BUFFER = 3
 FIRST_SEQ = 4
 FIRST_POSITION = 5
 CHUNK = 6
-#: Bytes of payload written for elements that finished (salvage after a kill).
 #: FREE + k: 1 while buffer k may be filled; set by the manager, cleared by the worker.
 FREE = 8
 

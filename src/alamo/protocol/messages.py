@@ -17,7 +17,7 @@ VERSION = 1
 #: A function number that means: nothing to run (a join).
 NO_FUNCTION = 0xFFFF_FFFF
 #: ``Record.status``
-OK, RAISED, LOST, BAD_RESULT = 0, 1, 2, 3
+OK, RAISED, LOST = 0, 1, 2
 #: Streams of a task, as they are named in a handle inside an argument.
 RESULT, STDOUT, STDERR = 0, 1, 2
 
@@ -35,9 +35,9 @@ class Record(msgspec.Struct, array_like=True, gc=False):
     A result without output travels as its bare pickle, which begins with byte 0x80;
     a Record begins with 0x90-0x9f; no bytes at all mean ``None``.
 
-    ``value`` is a pickle (OK, RAISED), or msgpack of ``LostInfo`` (LOST), or a text (BAD_RESULT).  With ``block``
-    its out-of-band buffers, and the pickle itself when ``value`` is empty, lie in a
-    shared block at the (offset, size) pairs of ``spans``.
+    ``value`` is a pickle (OK), a packed exception (RAISED) or msgpack of ``LostInfo``
+    (LOST).  With ``block`` its out-of-band buffers, and the pickle itself when ``value``
+    is empty, lie in a shared block at the (offset, size) pairs of ``spans``.
     """
 
     status: int = OK
@@ -103,7 +103,7 @@ class ObjectDefined(Message):
 
 
 class Opened(Message):
-    """A program begins.  ``cwd`` is where its tasks run; ``growing`` ones get pages after Started."""
+    """A program begins; its tasks run in ``cwd``.  ``growing``: pages come after Started too."""
 
     program: int
     cwd: str
@@ -384,8 +384,21 @@ ClientMessage = (
     | JoinAsked
     | TerminateAsked
 )
-ToClient = Challenge | Welcome | Refused | Results | Skipped | Ended | Logged | BlockMade | BlocksFree | BlocksGone
-ToWorker = Chunk | FunctionDefined | ObjectDefined | ObjectsForgotten | BlockMade | BlocksFree | BlocksGone
+ToClient = (
+    Challenge
+    | Welcome
+    | Refused
+    | Results
+    | Skipped
+    | Ended
+    | Logged
+    | BlockMade
+    | BlocksFree
+    | BlocksGone
+)
+ToWorker = (
+    Chunk | FunctionDefined | ObjectDefined | ObjectsForgotten | BlockMade | BlocksFree | BlocksGone
+)
 WorkerMessage = Ready | Finished | Stopped | BlockMade | BlocksGone | Logged
 ToNursery = NurserySetup | Spawn
 NurseryMessage = Spawned | Exited | Logged

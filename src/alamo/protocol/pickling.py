@@ -63,7 +63,8 @@ def _dump_by_value(value: Any, in_band: Callable[[PickleBuffer], bool] | None) -
         raise
     except Exception as error:
         raise SerializationError(
-            f"a value of type {type(value).__qualname__} cannot be pickled: {type(error).__name__}: {error}"
+            f"a value of type {type(value).__qualname__} cannot be pickled: "
+            f"{type(error).__name__}: {error}"
         ) from error
 
 
@@ -115,7 +116,7 @@ def _is_found(name: str, module: ModuleType) -> bool:
         file = getattr(module, "__file__", None)
         if file is None or spec.origin is None or not spec.has_location:
             return True
-        return os.path.realpath(spec.origin) == os.path.realpath(file)
+        return bool(os.path.realpath(spec.origin) == os.path.realpath(file))
     return False
 
 

@@ -116,10 +116,14 @@ class OutcomeBuffer:
         # From here on a kill loses nothing: salvage reads the buffer until the message is seen.
         self._sock.sendall(encode(message))
 
-    def send_alone(self, chunk: int, position: int, data: bytes, failed: bool, block: int, elapsed_ns: int) -> None:
+    def send_alone(
+        self, chunk: int, position: int, data: bytes, failed: bool, block: int, elapsed_ns: int
+    ) -> None:
         """Send an outcome too large for a buffer through the socket.  The caller has flushed."""
         ends = len(data).to_bytes(4, "little")
-        message = Finished(chunk, position, position + 1, elapsed_ns, -1, len(data), ends=ends, payload=data)
+        message = Finished(
+            chunk, position, position + 1, elapsed_ns, -1, len(data), ends=ends, payload=data
+        )
         if failed:
             message.failed = (position,)
         if block >= 0:

@@ -108,7 +108,10 @@ class Worker:
                 self._surroundings.enter(chunk.cwd)
             except OSError as error:
                 logging.getLogger("alamo.worker").warning(
-                    "tasks of program %d run in %s: %s", chunk.program, self._surroundings.cwd, error
+                    "tasks of program %d run in %s: %s",
+                    chunk.program,
+                    self._surroundings.cwd,
+                    error,
                 )
         done = self._runner.run(chunk)
         if done < chunk.count:
@@ -173,4 +176,3 @@ def worker_main(number: int, fds: list[int], setup: NurserySetup) -> None:
         traceback.print_exc()
     finally:
         os._exit(status)
-

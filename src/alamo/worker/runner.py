@@ -69,7 +69,8 @@ def _failing(error: Exception) -> Callable[..., Any]:
     def fail(*_: Any) -> Any:
         raise SerializationError(
             f"the task's function cannot be loaded in the worker: {type(error).__name__}: {error}; "
-            "is its module importable from the directories that sys.path held when the Batch was made?"
+            "is its module importable from the directories that sys.path held when the "
+            "Batch was made?"
         ) from error
 
     return fail

@@ -1,0 +1,56 @@
+"""Reading the call forms of ``Batch.function``: accesses among the arguments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from alamo.core.access import READ, WRITE, DataAccess
+
+#: Types at the end of positional arguments that may be accesses.
+MAY_BE_ACCESSES = frozenset({DataAccess, list})
+
+
+def _is_access(value: Any) -> bool:
+    if isinstance(value, list):
+        return bool(value) and all(isinstance(v, DataAccess) for v in value)
+    return isinstance(value, DataAccess)
+
+
+def lift_accesses(
+    args: tuple[Any, ...], reads: Any, writes: Any
+) -> tuple[tuple[Any, ...], Any, Any]:
+    """The documents' call form: trailing accesses, then perhaps one tuple of arguments."""
+    found: list[DataAccess] = []
+    while args and _is_access(args[-1]):
+        last = args[-1]
+        found[:0] = last if isinstance(last, list) else [last]
+        args = args[:-1]
+    if not found:
+        return args, reads, writes
+    if len(args) == 1 and isinstance(args[0], tuple):
+        args = args[0]
+    all_reads = [a for a in found if a.mode == READ]
+    all_writes = [a for a in found if a.mode == WRITE]
+    return (
+        args,
+        (*all_reads, *as_accesses(reads, READ)) if reads is not None else tuple(all_reads),
+        (*all_writes, *as_accesses(writes, WRITE)) if writes is not None else tuple(all_writes),
+    )
+
+
+def as_accesses(given: Any, mode: int) -> tuple[DataAccess, ...]:
+    """Accesses given as one or as a sequence, checked."""
+    if given.__class__ is DataAccess:
+        given = (given,)
+    elif given.__class__ is not tuple:
+        try:
+            given = tuple(given)
+        except TypeError:
+            given = (given,)
+    for access in given:
+        if access.__class__ is not DataAccess or access.mode != mode:
+            word, maker = ("writes", "batch.write") if mode else ("reads", "batch.read")
+            raise TypeError(
+                f"{word}= takes what {maker}(...) returns, or a list of it, not {access!r}"
+            )
+    return given  # type: ignore[no-any-return]

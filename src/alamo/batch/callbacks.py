@@ -1,0 +1,63 @@
+"""Callbacks: a thread of their own calls them, one after the other, in completion order."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Iterable
+
+from alamo.batch.outcomes import Program
+
+log = logging.getLogger("alamo")
+
+
+class CallbackRunner:
+    """The callback thread of one client, started by the first callback.
+
+    Attributes:
+        thread: waits called on it do not wait for callbacks, which would be for ever.
+    """
+
+    def __init__(self) -> None:
+        self._calls: queue.SimpleQueue[tuple[Program, int] | None] = queue.SimpleQueue()
+        self.thread: threading.Thread | None = None
+
+    def queue(self, program: Program, elements: Iterable[int]) -> None:
+        """Have the callbacks of these elements called; -1 is that of the whole program."""
+        for element in elements:
+            if self.thread is None:
+                self.thread = threading.Thread(
+                    target=self._run, name="alamo-callbacks", daemon=True
+                )
+                self.thread.start()
+            self._calls.put((program, element))
+
+    def stop(self) -> None:
+        """End the thread behind the callbacks queued so far."""
+        self._calls.put(None)
+
+    def _run(self) -> None:
+        while True:
+            call = self._calls.get()
+            if call is None:
+                return
+            program, element = call
+            program.callback_done(element, _call(program, element))
+            del program, call
+
+
+def _call(program: Program, element: int) -> BaseException | None:
+    """Call one; its error is logged and returned."""
+    callback = program.end_callback if element < 0 else program.callbacks.get(element)
+    assert callback is not None
+    try:
+        if element < 0:
+            callback.function(*callback.args)
+        else:
+            callback.function(program.value(element), *callback.args)
+    except BaseException as error:
+        what = "a compiled task" if element < 0 else program.title(element)
+        log.exception("the callback of %s raised %s", what, type(error).__name__)
+        return error
+    return None

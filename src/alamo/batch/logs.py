@@ -1,0 +1,26 @@
+"""The logger ``alamo`` in the client's process."""
+
+from __future__ import annotations
+
+import logging
+
+from alamo.errors import UsageError
+
+
+def check_log_level(level: int | str) -> int:
+    if isinstance(level, str):
+        number = logging.getLevelNamesMapping().get(level.upper())
+        if number is None:
+            raise UsageError(f"log_level={level!r} is no level of the logging module")
+        return number
+    return int(level)
+
+
+def set_up_logging(level: int) -> None:
+    """Make the level the logger's, unless another Batch wants more; show it if nobody else does."""
+    logger = logging.getLogger("alamo")
+    logger.setLevel(min(level, logger.level) if logger.level else level)
+    if level < logging.WARNING and not logger.hasHandlers():
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+        logger.addHandler(handler)
