@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from alamo.errors import UpstreamFailed, WorkerLost
-from alamo.protocol import messages as msg
+from alamo.protocol.records import LostInfo, Record
 
 if TYPE_CHECKING:
     from alamo.batch.outcomes import Program
@@ -35,9 +35,9 @@ def upstream_failed(program: Program, element: int, root: int) -> UpstreamFailed
     return error
 
 
-def worker_lost(program: Program, element: int, record: msg.Record) -> WorkerLost:
+def worker_lost(program: Program, element: int, record: Record) -> WorkerLost:
     """The error of a task whose worker died."""
-    info = msgspec.msgpack.decode(record.value, type=msg.LostInfo)
+    info = msgspec.msgpack.decode(record.value, type=LostInfo)
     if info.signal:
         how = f"was ended by signal {info.signal} ({_signal_name(info.signal)})"
     elif info.exit_status >= 0:

@@ -8,8 +8,7 @@ import socket
 import subprocess
 import sys
 
-import alamo
-from alamo import runtime_dir
+from alamo import linux, runtime_dir
 from alamo.errors import UsageError
 from alamo.protocol import auth
 from alamo.protocol import messages as msg
@@ -95,7 +94,7 @@ def start_manager(slots: int, log_level: int) -> tuple[subprocess.Popen[bytes], 
     runtime_dir.user_dir(root)
     secret = auth.make_secret()
     ours, theirs = socket.socketpair()
-    package_parent = os.path.dirname(os.path.dirname(os.path.abspath(alamo.__file__)))
+    package_parent = os.path.dirname(os.path.dirname(os.path.abspath(linux.__file__)))
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); from alamo.manager.main import main; main()"
     )

@@ -17,11 +17,12 @@ from alamo.batch.failures import upstream_failed, worker_lost
 from alamo.protocol import exceptions, pickling
 from alamo.protocol import messages as msg
 from alamo.protocol.pickling import ATOMS
+from alamo.protocol.records import LOST, OK, STDOUT, Record
 
 if TYPE_CHECKING:
     from alamo.batch.client import Client
 
-_decode_record = msgspec.msgpack.Decoder(msg.Record).decode
+_decode_record = msgspec.msgpack.Decoder(Record).decode
 
 _SKIPPED = (1 << 64) - 1
 _POSITION = (1 << 32) - 1
@@ -336,27 +337,27 @@ class Program:
         if not data or data[0] == 0x80:
             return ""
         record = _decode_record(data)
-        output = record.stdout if stream == msg.STDOUT else record.stderr
+        output = record.stdout if stream == STDOUT else record.stderr
         return output.decode("utf-8", "backslashreplace")
 
     def _data(self, element: int) -> bytes:
         position = self._where[element]
         return self._memory.read(self._frames[position >> 32], (position & _POSITION) - 1)
 
-    def _open(self, element: int, record: msg.Record) -> Any:
-        if record.status == msg.OK:
+    def _open(self, element: int, record: Record) -> Any:
+        if record.status == OK:
             value = self._values[element] = self._load(element, record)
             return value
         failure = self._errors.get(element)
         if failure is None:
-            if record.status == msg.LOST:
+            if record.status == LOST:
                 failure = worker_lost(self, element, record)
             else:
                 failure = exceptions.load_exception(record.value, self.title(element))
             self._errors[element] = failure
         raise failure.with_traceback(None)
 
-    def _load(self, element: int, record: msg.Record) -> Any:
+    def _load(self, element: int, record: Record) -> Any:
         if record.block == -1:
             return pickling.load(record.value) if record.value else None
         buffers = self._memory.take_block(record)

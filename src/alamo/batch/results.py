@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from alamo.errors import UsageError
-from alamo.protocol import messages as msg
 from alamo.protocol.placeholders import task_output
+from alamo.protocol.records import RESULT, STDERR, STDOUT
 
 if TYPE_CHECKING:
     from alamo.batch.compiler import Compiler
     from alamo.batch.task import Task
 
-_STREAMS = {msg.RESULT: "result", msg.STDOUT: "stdout", msg.STDERR: "stderr"}
+_STREAMS = {RESULT: "result", STDOUT: "stdout", STDERR: "stderr"}
 
 #: The compile under way in this thread, which handles inside arguments report to.
 compiling = threading.local()
@@ -68,7 +68,7 @@ class AsyncDict(msgspec.Struct, frozen=True, eq=False, gc=False):
             element = task.element_of(tuid)
         if not program.has(element):
             program.client.waits.element(program, element, timeout)
-        if self.stream == msg.RESULT:
+        if self.stream == RESULT:
             return program.value(element)
         return program.text(element, self.stream)
 

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from alamo.protocol import messages as msg
 from alamo.protocol.blocks import BlockReader
+from alamo.protocol.records import Record
 
 #: Environment variable with the budget in bytes.
 VARIABLE = "ALAMO_RESULT_MEMORY"
@@ -26,7 +26,7 @@ _SHARE = 4
 #: ``Record.block`` of a record whose buffers lie in the spill file.
 SPILLED = -2
 
-_decode_record = msgspec.msgpack.Decoder(msg.Record).decode
+_decode_record = msgspec.msgpack.Decoder(Record).decode
 
 
 def default_budget_bytes() -> int:
@@ -101,7 +101,7 @@ class ResultMemory:
         start = frame.ends[k - 1] if k else 0
         return os.pread(self._file.fileno(), frame.ends[k] - start, frame.offset + start)
 
-    def take_block(self, record: msg.Record) -> list[Any]:
+    def take_block(self, record: Record) -> list[Any]:
         """Copies of a record's buffers; its block is then given back."""
         if record.block == SPILLED:
             fd = self._file.fileno()

@@ -20,7 +20,7 @@ from alamo.batch.results import AsyncDict
 from alamo.batch.waiting import default_timeout
 from alamo.core.access import READ, WRITE, make_access
 from alamo.errors import UsageError
-from alamo.protocol import messages as msg
+from alamo.protocol.records import RESULT, STDERR, STDOUT
 
 Handles = tuple[AsyncDict, AsyncDict, AsyncDict]
 
@@ -70,21 +70,21 @@ class Task(msgspec.Struct, gc=False, eq=False):
     @property
     def result(self) -> AsyncDict:
         """Handle of what the task returns or raises."""
-        return AsyncDict(self, msg.RESULT)
+        return AsyncDict(self, RESULT)
 
     @property
     def stdout(self) -> AsyncDict:
         """Handle of what the task writes to descriptor 1, as text."""
-        return AsyncDict(self, msg.STDOUT)
+        return AsyncDict(self, STDOUT)
 
     @property
     def stderr(self) -> AsyncDict:
         """Handle of what the task writes to descriptor 2, as text."""
-        return AsyncDict(self, msg.STDERR)
+        return AsyncDict(self, STDERR)
 
     def get(self, tuid: int | None = None, timeout: float | None = None) -> Any:
         """The result: ``task.result.get(tuid, timeout)``."""
-        return AsyncDict(self, msg.RESULT).get(tuid, timeout)
+        return AsyncDict(self, RESULT).get(tuid, timeout)
 
     def read(self, obj: Any, *channels: Any) -> None:
         """Say that the task reads ``channels`` of ``obj``; see ``Batch.read``.
@@ -279,7 +279,7 @@ class HandlesByUid(Mapping[int, Handles]):
             program=program,
             index=element,
         )
-        return AsyncDict(one, msg.RESULT), AsyncDict(one, msg.STDOUT), AsyncDict(one, msg.STDERR)
+        return AsyncDict(one, RESULT), AsyncDict(one, STDOUT), AsyncDict(one, STDERR)
 
     def __iter__(self) -> Iterator[int]:
         program = self._task.program

@@ -102,7 +102,10 @@ class Pool:
     def _start_nursery(self) -> None:
         ours, theirs = socket.socketpair()
         root = os.path.dirname(os.path.dirname(os.path.abspath(linux.__file__)))
-        code = f"import sys; sys.path.insert(0, {root!r}); from alamo.worker.nursery import main; main()"
+        code = (
+            f"import sys; sys.path.insert(0, {root!r}); "
+            "from alamo.worker.nursery import main; main()"
+        )
         self._nursery = subprocess.Popen(
             [sys.executable, "-P", "-c", code, "alamo.nursery", str(theirs.fileno())],
             pass_fds=(theirs.fileno(),),

@@ -24,6 +24,7 @@ from alamo.manager.pool import Pool, WorkerProcess, describe_status
 from alamo.manager.programs import ProgramData
 from alamo.protocol import messages as msg
 from alamo.protocol.layout import FREE, GRACE_S
+from alamo.protocol.records import LOST, OK, LostInfo, Record
 from alamo.worker import output
 from alamo.worker.outcomes import salvage
 
@@ -278,7 +279,7 @@ class Service:
         start = 0
         for k in range(rest.upto - rest.first):
             record = as_record(bytes(payload[start : ends[k]]))
-            if record is not None and record.status != msg.OK:
+            if record is not None and record.status != OK:
                 failed.append(rest.first + k)
             start = ends[k]
         rest.failed = tuple(failed)
@@ -287,9 +288,9 @@ class Service:
     def _element_lost(self, number: int, element: int, worker_number: int) -> None:
         worker = self._dead[worker_number]
         sig, code, cause = describe_status(worker.status)
-        info = msg.LostInfo(self.host, worker.pid, sig, code, cause)
-        record = msg.Record(
-            msg.LOST,
+        info = LostInfo(self.host, worker.pid, sig, code, cause)
+        record = Record(
+            LOST,
             msgspec.msgpack.encode(info),
             output.read(worker.stdout),
             output.read(worker.stderr),
@@ -372,11 +373,11 @@ class Service:
             self.loop.stop()
 
 
-def as_record(outcome: bytes) -> msg.Record | None:
+def as_record(outcome: bytes) -> Record | None:
     """The outcome as a Record, or ``None`` when it is a bare pickle."""
     if outcome[:1] in (b"", b"\x80"):
         return None
-    return msgspec.msgpack.decode(outcome, type=msg.Record)
+    return msgspec.msgpack.decode(outcome, type=Record)
 
 
 def _column(elements: Iterable[int]) -> bytes:

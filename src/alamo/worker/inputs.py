@@ -9,8 +9,9 @@ import msgspec
 
 from alamo.protocol import pickling
 from alamo.protocol.blocks import BlockReader
-from alamo.protocol.messages import RESULT, STDOUT, Chunk, ObjectDefined, Record
+from alamo.protocol.messages import Chunk, ObjectDefined
 from alamo.protocol.placeholders import inputs
+from alamo.protocol.records import RESULT, STDOUT, Record
 
 _decode_record = msgspec.msgpack.Decoder(Record).decode
 

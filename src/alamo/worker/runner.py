@@ -22,14 +22,9 @@ from alamo.protocol import exceptions, pickling
 from alamo.protocol.blocks import BUFFER_MIN_BYTES, BlockMaker, raw_views
 from alamo.protocol.framing import encode, send_all
 from alamo.protocol.layout import LIMIT, NEXT, PAYLOAD_BYTES, SINCE, SharedMemory
-from alamo.protocol.messages import (
-    OK,
-    RAISED,
-    BlockMade,
-    Chunk,
-    Record,
-)
+from alamo.protocol.messages import BlockMade, Chunk
 from alamo.protocol.placeholders import inputs
+from alamo.protocol.records import OK, RAISED, Record
 from alamo.worker import output
 from alamo.worker.inputs import ChunkInputs
 from alamo.worker.outcomes import OutcomeBuffer
