@@ -67,6 +67,7 @@ class SimWorker:
         self._dealt: dict[int, SimChunk] = {}
         self._reported: dict[int, int] = {}
         self._recall: object | None = None
+        self._halts = False
         self._old_reports: list[ev.ChunkFinished] = []
 
     # -- the shell's side ------------------------------------------------------------------
@@ -75,6 +76,7 @@ class SimWorker:
         """Send a chunk."""
         assert chunk.seq >= self.end_seq
         assert not self.known_blocked
+        assert not self._halts, "dealt to a worker that has stopped by itself"
         self.end_seq = chunk.seq + len(chunk.elements)
         self._dealt[chunk.number] = chunk
         self._reported[chunk.number] = 0
@@ -149,6 +151,9 @@ class SimWorker:
         self._reported[number] = upto
         for position in range(first, upto):
             chunk.program.reported(chunk.elements[position])
+        if failed and chunk.fused and upto < len(chunk.elements):
+            self._halts = True
+            self.world.count("stops at a failure")
         if (failed and chunk.fused) or upto == len(chunk.elements):
             self._cut(chunk, upto)
         event = ev.ChunkFinished(self.number, number, upto, tuple(failed), elapsed_s)
@@ -162,6 +167,7 @@ class SimWorker:
     def _stopped(self, seq: int, epoch: int) -> None:
         self.shell_epoch = epoch
         self._recall = None
+        self._halts = False
         self.limit = NO_LIMIT
         self._taken_back(seq)
         self.world.drive(ev.WorkerResumed(self.number))

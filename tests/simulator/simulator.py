@@ -56,14 +56,15 @@ class Settings:
 
     @staticmethod
     def drawn(rng: random.Random, size: int = 60) -> Settings:
+        programs, size = rng.choice(((1, size * 4), (1, size), (2, size), (4, size), (8, size // 3)))
         return Settings(
             slots=rng.choice((1, 1, 2, 2, 3, 5, 8)),
-            programs=rng.choice((1, 1, 2, 4, 8)),
-            size=rng.choice((size // 4, size, size)),
+            programs=programs,
+            size=size,
             latency_s=rng.choice((1e-6, 3e-5, 3e-4, 3e-3)),
             crash_share=rng.choice((0.0, 0.0, 0.01, 0.1)),
-            nested_share=rng.choice((0.0, 0.0, 0.03, 0.2)),
-            kill_every_s=rng.choice((0.0, 0.0, 0.0, 0.001, 0.01, 0.1)),
+            nested_share=rng.choice((0.0, 0.0, 0.0, 0.01 if size > 60 else 0.1)),
+            kill_every_s=rng.choice((0.0, 0.0, 0.001, 0.01, 0.1)),
             stillborn_share=rng.choice((0.0, 0.1, 0.5)),
             duplicate_share=rng.choice((0.0, 0.1)),
             flush_share=rng.choice((0.0, 0.1, 0.5, 1.0)),
@@ -166,6 +167,8 @@ class World:
         worker = self.workers[effect.worker]
         elements = tuple(chunk.elements)
         assert elements
+        self.count("dealt", len(elements))
+        self.count("fused", chunk.fused)
         program = self.programs[chunk.program.number]
         program.dealt(elements, worker.number, fused=chunk.fused)
         message = SimChunk(
@@ -199,6 +202,7 @@ class World:
 
     def _do_ElementsSkipped(self, effect: ev.ElementsSkipped) -> None:
         program = self.programs[effect.program]
+        self.count("skipped", len(effect.elements))
         for element, root in zip(effect.elements, effect.roots, strict=True):
             program.skip(element, root)
 
@@ -271,7 +275,9 @@ class World:
             if isinstance(event, ev.PageAdded):
                 program.sent += event.count
             self.drive(event)
-            if steps:
+            if steps and len(steps) <= len(spec.growth):
+                self.after(self.rng.random() * sum(spec.durations) / self.settings.slots, step)
+            elif steps:
                 self.after(0.0 if hurried else self.delay_s(), step)
 
         self.after(delay_s, step)

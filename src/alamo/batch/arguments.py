@@ -1,10 +1,12 @@
-"""Reading the call forms of ``Batch.function``: accesses among the arguments."""
+"""Reading the arguments of ``Batch.function``: accesses among them, and what is wrong with them."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from alamo.core.access import READ, WRITE, DataAccess
+from alamo.errors import SerializationError
+from alamo.protocol import pickling
 
 #: Types at the end of positional arguments that may be accesses.
 MAY_BE_ACCESSES = frozenset({DataAccess, list})
@@ -54,3 +56,26 @@ def as_accesses(given: Any, mode: int) -> tuple[DataAccess, ...]:
                 f"{word}= takes what {maker}(...) returns, or a list of it, not {access!r}"
             )
     return given  # type: ignore[no-any-return]
+
+
+def check_callback(function: Any, args: Any) -> None:
+    """Raise a ``TypeError`` for a callback that could not be called later."""
+    if not callable(function):
+        raise TypeError(f"callback_func must be callable, not {type(function).__qualname__}")
+    if not isinstance(args, (tuple, list)):
+        raise TypeError(
+            f"callback_args must be a tuple of arguments, not {type(args).__qualname__}; "
+            "for one argument write (value,)"
+        )
+
+
+def blame_argument(
+    title: str, args: tuple[Any, ...], error: SerializationError
+) -> SerializationError:
+    """The error of a task whose arguments cannot be pickled, naming the one that is to blame."""
+    for position, value in enumerate(args):
+        try:
+            pickling.dump(value)
+        except SerializationError as problem:
+            return SerializationError(f"argument {position} of {title}: {problem}")
+    return SerializationError(f"the arguments of {title}: {error}")

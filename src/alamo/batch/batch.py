@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from alamo.batch import launch
-from alamo.batch.arguments import MAY_BE_ACCESSES, as_accesses, lift_accesses
+from alamo.batch.arguments import MAY_BE_ACCESSES, as_accesses, check_callback, lift_accesses
 from alamo.batch.client import Client
 from alamo.batch.compiler import Compiler
 from alamo.batch.logs import check_log_level, set_up_logging
@@ -30,9 +30,8 @@ from alamo.core.access import (
     make_access,
 )
 from alamo.core.paths import is_path_type
-from alamo.errors import GraphError, UsageError
+from alamo.errors import BatchBroken, GraphError, UsageError
 from alamo.protocol import messages as msg
-from alamo.worker.context import context
 
 __all__ = [
     "AsyncDict",
@@ -143,7 +142,7 @@ class Batch:
             name: shown in messages beside the uid.
 
         Raises:
-            TypeError: ``func`` cannot be called.
+            TypeError: ``func`` or ``callback_func`` cannot be called.
 
         Cost: 0.3 us.
         """
@@ -152,6 +151,8 @@ class Batch:
         client = self._client
         if client.closed:
             client.check_open()
+        if callback_func is not None:
+            check_callback(callback_func, callback_args)
         if args and args[-1].__class__ in MAY_BE_ACCESSES:
             args, reads, writes = lift_accesses(args, reads, writes)
         return _Function(
@@ -199,6 +200,8 @@ class Batch:
             raise GraphError(
                 f"compile takes a list of tasks, not a {type(tasks_to_compile).__qualname__}"
             )
+        if callback_func is not None:
+            check_callback(callback_func, callback_args)
         if not len(tasks_to_compile):
             raise GraphError("compile got an empty list; give it at least one task")
         uid = next(self._client.uids)
@@ -235,10 +238,8 @@ class Batch:
             raise UsageError(
                 f"{task.title()} has been started already; compile a new list of tasks"
             )
-        if program.client is not client or program.broken is not None:
-            raise program.broken or UsageError(
-                f"{task.title()} was compiled before the process forked"
-            )
+        if program.broken is not None:
+            raise BatchBroken(f"{task.title()} cannot be started any more: {program.broken}")
         program.started = True
         assert isinstance(task, _Compiled)
         client.send([msg.Started(program.number, task.ranks)])
@@ -266,6 +267,8 @@ class Batch:
             raise UsageError(
                 "only the process that made the Batch can join it; other clients just close()"
             )
+        if self._joined:
+            return
         if not self._client.closed:
             raise UsageError(
                 "call close() before join(): the service runs on while work may be submitted"
@@ -333,16 +336,6 @@ class Batch:
             AuthenticationFailed: this user may not use it.
         """
         self._adopt(Client(state["address"], state["secret_path"]))
-        if context.worker >= 0:
-            context.at_task_end(self._leave_quietly)
-
-    def _leave_quietly(self) -> None:
-        try:
-            self._leave()
-        except Exception:
-            logging.getLogger("alamo").exception(
-                "a Batch could not be closed at the end of its task"
-            )
 
     def __repr__(self) -> str:
         client = self._client

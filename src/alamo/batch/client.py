@@ -21,18 +21,21 @@ from alamo.batch import launch, spill
 from alamo.batch.callbacks import CallbackRunner
 from alamo.batch.outcomes import Program
 from alamo.batch.registration import await_welcome, connect, register
-from alamo.batch.waiting import acquire_until, deadline_of
+from alamo.batch.waiting import deadline_of, left_until
 from alamo.batch.waits import Waits
 from alamo.errors import BatchBroken, ProtocolError, SubmitAfterClose, WaitTimeout
 from alamo.protocol import messages as msg
 from alamo.protocol import pickling
 from alamo.protocol.blocks import BlockMaker
 from alamo.protocol.framing import MessageReader, encode_all, send_all
+from alamo.worker.context import context
+
+log = logging.getLogger("alamo")
 
 #: uids of client n begin at n times this.
 _UIDS_A_CLIENT = 1 << 40
-#: A pickle of a function up to this size, without cloudpickle's help, is its module and name.
-_REFERENCE_BYTES = 512
+#: How the pickle of a function ends that is its module and name: STACK_GLOBAL, MEMOIZE, STOP.
+_REFERENCE_END = b"\x93\x94."
 #: After the connection broke, how long the manager's exit status is waited for.
 _EXIT_WAIT_S = 2.0
 
@@ -55,6 +58,7 @@ class Client:
         self.secret_path = secret_path
         self.process: subprocess.Popen[bytes] | None = None
         self.is_primary = False
+        self.closed = False
         self._start(sock)
         _clients.add(self)
 
@@ -66,10 +70,10 @@ class Client:
         self._programs: dict[int, Program] = {}
         self._program_numbers = itertools.count()
         self._functions: dict[bytes, int] = {}
+        self._functions_lock = threading.Lock()
         self._function_numbers: dict[int, tuple[Any, int]] = {}
         self.waits = Waits(self)
         self.callbacks = CallbackRunner()
-        self.closed = False
         self.broken: BatchBroken | None = None
         self.ended = threading.Event()
         self._leaving = False
@@ -82,10 +86,13 @@ class Client:
         self.number, self.slots = welcome.client, welcome.slots
         self.address, self.secret_path = welcome.address, welcome.secret_path
         self.host, self.manager_pid = welcome.host, welcome.pid
+        if context.worker >= 0:
+            context.at_task_end(self._end_task)
         self.uids: Iterator[int] = itertools.count(self.number * _UIDS_A_CLIENT + 1)
-        self.blocks = BlockMaker(self.number + 1)
+        self.blocks = BlockMaker(self.number + 1, welcome.blocks_max)
         self._receiver = threading.Thread(target=self._receive, name="alamo-receiver", daemon=True)
         self._receiver.start()
+        self.registered = True
 
     @classmethod
     def launch(cls, slots: int, log_level: int) -> Client:
@@ -114,16 +121,21 @@ class Client:
             try:
                 send_all(self._sock, data, fds)
             except OSError as error:
-                if self.broken is not None:
-                    raise self.broken from error
+                self.check_broken()
                 raise BatchBroken(f"the connection to the manager is broken: {error}") from error
 
     def check_open(self) -> None:
         """Raise unless work can be submitted."""
+        self.memory.release_returned()
         if self.closed:
             raise SubmitAfterClose("this Batch was closed; work must be submitted before close()")
+        self.check_broken()
+        self.register_again()
+
+    def check_broken(self) -> None:
+        """Raise if the service is gone: anew each time, for a traceback keeps its frames alive."""
         if self.broken is not None:
-            raise self.broken
+            raise BatchBroken(str(self.broken))
 
     def new_program(self) -> Program:
         """An empty program, known here and not yet to the manager."""
@@ -148,11 +160,13 @@ class Client:
         if known is not None and known[0] is function:
             return known[1]
         blob = pickling.dump_function(function)
-        number = self._functions.get(blob)
-        if number is None:
-            number = self._functions[blob] = len(self._functions)
-            self.send([msg.FunctionDefined(number, blob)])
-        if len(blob) < _REFERENCE_BYTES and b"cloudpickle" not in blob:
+        with self._functions_lock:
+            number = self._functions.get(blob)
+            if number is None:
+                number = len(self._functions)
+                self.send([msg.FunctionDefined(number, blob)])
+                self._functions[blob] = number
+        if blob.endswith(_REFERENCE_END):
             self._function_numbers[id(function)] = (function, number)
         return number
 
@@ -219,8 +233,15 @@ class Client:
             text = f"the manager (pid {self.manager_pid} on {self.host}) is gone"
             text += self._manager_status() + (f": {reason}" if reason else "")
             self._break(BatchBroken(text))
+        self._break_off(BatchBroken("this process has left the Batch"))
         self.ended.set()
         self.callbacks.stop()
+        with self._send_lock:
+            self._sock.close()
+        self._reader.close()
+        self.hang_up()  # wakes a sender, who holds the lock
+        with self._send_lock:
+            self._sock.close()
 
     def _manager_status(self) -> str:
         if self.process is None:
@@ -236,6 +257,9 @@ class Client:
     def _break(self, error: BatchBroken) -> None:
         if self.broken is None:
             self.broken = error
+        self._break_off(error)
+
+    def _break_off(self, error: BatchBroken) -> None:
         for program in list(self._programs.values()):
             program.break_off(error)
         self._programs.clear()
@@ -245,7 +269,7 @@ class Client:
         if self.closed:
             return
         self.closed = True
-        if self.broken is None and not self.ended.is_set():
+        if self.registered and self.broken is None and not self.ended.is_set():
             self.send([msg.Closed()])
 
     def leave(self) -> None:
@@ -263,29 +287,29 @@ class Client:
             self._sock.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass
+        self._end_thread(self._receiver, _EXIT_WAIT_S)
 
     def join(self, timeout_s: float | None) -> None:
-        """Wait until all work is done and the manager has ended."""
+        """Wait until all work is done, its callbacks have run and the manager has ended."""
         deadline = deadline_of(timeout_s)
         if self.broken is None and not self.ended.is_set():
             self.send([msg.JoinAsked()])
-        self._wait_ended(deadline, timeout_s)
+        if not self.ended.wait(left_until(deadline)):
+            raise WaitTimeout(f"the Batch has not ended after {timeout_s} s; it goes on")
         if self.process is not None:
             self.process.wait()
-        if self.broken is not None:
-            raise self.broken
+        self._end_thread(self._receiver, left_until(deadline))
+        if not self._end_thread(self.callbacks.thread, left_until(deadline)):
+            raise WaitTimeout(f"callbacks have not ended after {timeout_s} s; they go on")
+        self.check_broken()
 
-    def _wait_ended(self, deadline: float | None, timeout_s: float | None) -> None:
-        lock = threading.Lock()
-        lock.acquire()
-
-        def release_at_end() -> None:
-            self.ended.wait()
-            lock.release()
-
-        threading.Thread(target=release_at_end, daemon=True).start()
-        if not acquire_until(lock, deadline):
-            raise WaitTimeout(f"the Batch has not ended after {timeout_s} s; it goes on")
+    @staticmethod
+    def _end_thread(thread: threading.Thread | None, timeout_s: float | None) -> bool:
+        """Wait for a thread that is about to end, unless it is this one."""
+        if thread is None or thread is threading.current_thread():
+            return True
+        thread.join(timeout_s)
+        return not thread.is_alive()
 
     def terminate(self) -> None:
         """End the service at once and wait until its processes are gone."""
@@ -318,11 +342,41 @@ class Client:
         for program in list(self._programs.values()):
             program.reset_after_fork(error)
         self._sock.close()
-        self.uids = self._uids_after_fork()
+        self._register_later()
 
-    def _uids_after_fork(self) -> Iterator[int]:
-        self._start(None)
-        yield from self.uids
+    def _end_task(self) -> None:
+        """The task in which this client lives has ended; a later one may use it again."""
+        try:
+            self.leave()
+            self.closed = False
+            if self.broken is None:
+                self._register_later()
+        except Exception:
+            log.exception("a Batch could not be closed at the end of its task")
+
+    def _register_later(self) -> None:
+        self._register_lock = threading.Lock()
+        self.registered = False
+        self.memory.detach()
+        self.uids = _RegisterAtUse(self)
+
+    def register_again(self) -> None:
+        """Connect and register, from the first use after ``_register_later``."""
+        if not self.registered:
+            with self._register_lock:
+                if not self.registered:
+                    self._start(None)
+
+
+class _RegisterAtUse(Iterator[int]):
+    """Stands in for the uids of a client that is not registered: the first one registers it."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def __next__(self) -> int:
+        self._client.register_again()
+        return next(self._client.uids)
 
 
 def _after_fork_in_child() -> None:

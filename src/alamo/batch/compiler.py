@@ -1,6 +1,6 @@
 """From tasks to a program on its way to the manager: dependencies, pickles, pages.
 
-One walk over the list; the loop of ``_add_page`` is where a client's microseconds go.
+One walk over the list, a page at a time; ``_add_page`` is where a client's microseconds go.
 A compile that fails leaves its tasks as they were.
 """
 
@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import pickle
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
+from alamo.batch.arguments import blame_argument
 from alamo.batch.outcomes import Callback
 from alamo.batch.results import compiling
 from alamo.batch.shared import SharedObjects
@@ -21,7 +23,7 @@ from alamo.core.hazards import HazardTracker
 from alamo.errors import AlamoError, GraphError, SerializationError, UsageError
 from alamo.protocol import messages as msg
 from alamo.protocol import pickling
-from alamo.protocol.pickling import ATOMS
+from alamo.protocol.pickling import ATOMS, ATOMS_PROTOCOL
 
 if TYPE_CHECKING:
     from alamo.batch.client import Client
@@ -53,8 +55,8 @@ class Compiler:
         self._shared = SharedObjects(client, self.program.number)
         self._inputs: list[tuple[int, tuple[int, ...]]] = []
         self._objects: list[tuple[int, tuple[int, ...]]] = []
-        self._function: Callable[..., Any] | None = None
-        self._number = -1
+        self._numbers: dict[int, int] = {}  # by id: the tasks keep their functions alive
+        self._in_function = False
 
     # -- the whole -------------------------------------------------------------------------
 
@@ -93,104 +95,112 @@ class Compiler:
         for task in tasks:
             task.func = None  # type: ignore[attr-defined]
             task.args = ()  # type: ignore[attr-defined]
-            task.reads = task.writes = ()
-            task.callback_func = None
+        if self._tracker is not None:
+            for task in tasks:
+                task.reads = task.writes = ()
+        if program.callbacks:
+            for task in tasks:
+                task.callback_func = None
 
     # -- a page ----------------------------------------------------------------------------
 
     def _add_page(self, tasks: Sequence[Task]) -> None:
-        batch, program, dumps, atoms = self._batch, self.program, pickle.dumps, ATOMS
-        tracker, shared = self._tracker, self._shared
-        index = first = self._count
-        blobs: list[bytes] = []
-        changes: list[tuple[int, int]] = [(0, self._number)]
-        function = self._function
-        plain = 0  # elements that the tracker has not been told of
+        """Add neighbouring tasks.  What all of them need is done for all at once, in C."""
+        self._claim(tasks)
+        first = self._count
+        blobs = _pickle_plain(tasks)
+        if blobs is not None and not _have_accesses(tasks):
+            end = first + len(tasks)
+            for index, task in enumerate(tasks, first):
+                task.index = index
+            if self._tracker is not None:
+                self._tracker.add_plain(len(tasks))
+        else:
+            blobs, end = self._place(tasks, blobs)
+        functions = self._functions_column(tasks, first, end)
+        self._note_options(tasks)
+        self._uids.extend(_column_of_uids(tasks, first, end))
+        self._send_page(first, end - first, functions, blobs, len(tasks))
+
+    def _claim(self, tasks: Sequence[Task]) -> None:
+        """Check the tasks and mark them as this program's."""
+        batch, program = self._batch, self.program
         for task in tasks:
             if (
                 task.__class__ is not _Function
                 or task.program is not None
                 or task.batch is not batch
             ):
-                self._refuse(task, index)
-            sources: Sequence[int] = ()
-            args = task.args  # type: ignore[attr-defined]
-            for value in args:
-                if value.__class__ not in atoms:
-                    data, sources = self._dump_args(task, args)
-                    break
-            else:
-                data = dumps(args, 5)
+                self._refuse(task, program.tasks + [t is task for t in tasks].index(True))
+            task.program = program
+
+    def _place(self, tasks: Sequence[Task], plain: list[bytes] | None) -> tuple[list[bytes], int]:
+        """Infer dependencies, and pickle arguments unless ``plain`` has them.
+
+        Returns:
+            Pickled arguments an element, and the element that comes next.
+        """
+        tracker = self._tracker or self._start_tracker()
+        index = self._count
+        blobs: list[bytes] = []
+        sources: Sequence[int] = ()
+        used: list[int] = []
+        for task, data in zip(tasks, plain or repeat(None)):
+            if data is None:
+                data, sources, used = self._dump_args(task)
             reads, writes = task.reads, task.writes
             if reads or writes or sources:
-                if tracker is None:
-                    tracker = self._start_tracker(first)
-                if plain:
-                    tracker.add_plain(plain)
-                    plain = 0
                 try:
                     at = tracker.add(reads, writes, sources)
                 except GraphError as error:
                     raise GraphError(f"{task.title()}: {error}") from error
-                if at > index:
-                    self._add_joins(index, at, blobs, changes)
+                if at > index:  # joins that its dependencies need take the elements before it
+                    blobs += [b""] * (at - index)
+                    self._joins += range(index, at)
                     index = at
             else:
-                plain += 1
-            if task.func is not function:  # type: ignore[attr-defined]
-                function = task.func  # type: ignore[attr-defined]
-                self._number = self._function_number(task, function)
-                changes.append((len(blobs), self._number))
+                tracker.add_plain()
             blobs.append(data)
             if sources:
                 self._inputs.append((index, tuple(sources)))
-            if shared.used:
-                self._objects.append((index, tuple(shared.used)))
-                shared.used = []
-            if task.callback_func is not None or task.name is not None:
-                self._note_options(task, index)
-            task.program = program
+            if used:
+                self._objects.append((index, tuple(used)))
             task.index = index
             index += 1
-        if tracker is not None:
-            tracker.add_plain(plain)
-        self._function = function
-        self._uids.extend(self._column_of_uids(tasks, first, index))
-        self._send_page(first, index - first, changes, blobs, len(tasks))
+        return blobs, index
 
-    def _start_tracker(self, first: int) -> HazardTracker:
+    def _start_tracker(self) -> HazardTracker:
         tracker = self._tracker = HazardTracker()
-        tracker.add_plain(first)
+        tracker.add_plain(self._count)
         tracker.drain()
         return tracker
 
-    def _add_joins(
-        self, first: int, end: int, blobs: list[bytes], changes: list[tuple[int, int]]
-    ) -> None:
-        """The next task's dependencies need joins, which take the elements before it."""
-        changes += (
-            (len(blobs), msg.NO_FUNCTION),
-            (len(blobs) + end - first, self._number),
-        )
-        blobs += [b""] * (end - first)
-        self._joins += range(first, end)
+    def _functions_column(self, tasks: Sequence[Task], first: int, end: int) -> int | bytes:
+        """One function number for all elements, or a column of them."""
+        functions = [task.func for task in tasks]  # type: ignore[attr-defined]
+        if len(set(map(id, functions))) == 1 and end - first == len(tasks):
+            return self._function_number(tasks[0], functions[0])
+        column = array("I", [msg.NO_FUNCTION]) * (end - first)
+        for task, function in zip(tasks, functions):
+            column[task.index - first] = self._function_number(task, function)
+        return column.tobytes()
 
-    def _column_of_uids(self, tasks: Sequence[Task], first: int, end: int) -> array[int]:
-        uids = array("Q", [task._uid for task in tasks])
-        if end - first == len(tasks):
-            return uids
-        column = array("Q", bytes(8 * (end - first)))
-        for task, uid in zip(tasks, uids, strict=True):
-            column[task.index - first] = uid
-        return column
+    def _note_options(self, tasks: Sequence[Task]) -> None:
+        program = self.program
+        for task in tasks:
+            if task.name is not None:
+                program.names[task.index] = task.name
+            if task.callback_func is not None:
+                callback = Callback(task.callback_func, tuple(task.callback_args))
+                program.callbacks[task.index] = callback
 
     def _send_page(
-        self, first: int, count: int, changes: list[tuple[int, int]], blobs: list[bytes], tasks: int
+        self, first: int, count: int, functions: int | bytes, blobs: list[bytes], tasks: int
     ) -> None:
         page = msg.Page(
             self.program.number,
             count,
-            _functions_column(changes, count),
+            functions,
             array("I", map(len, blobs)).tobytes(),
             b"".join(blobs),
         )
@@ -242,25 +252,29 @@ class Compiler:
             f"{task.title()} belongs to another Batch; make it with this one's function()"
         )
 
-    def _note_options(self, task: Task, index: int) -> None:
-        if task.name is not None:
-            self.program.names[index] = task.name
-        if task.callback_func is not None:
-            self.program.callbacks[index] = Callback(task.callback_func, tuple(task.callback_args))
-
     def _function_number(self, task: Task, function: Any) -> int:
-        try:
-            return self._client.function_number(function)
-        except SerializationError as error:
-            raise SerializationError(f"the function of {task.title()}: {error}") from error
+        number = self._numbers.get(id(function))
+        if number is None:
+            self._in_function = True
+            try:
+                number = self._client.function_number(function)
+            except AlamoError as error:
+                raise type(error)(f"the function of {task.title()}: {error}") from error
+            finally:
+                self._in_function = False
+            self._numbers[id(function)] = number
+        return number
 
-    def _dump_args(self, task: Task, args: tuple[Any, ...]) -> tuple[bytes, Sequence[int]]:
-        """Arguments that are not all plain numbers and strings.
+    def _dump_args(self, task: Task) -> tuple[bytes, Sequence[int], list[int]]:
+        """Pickle any arguments.
 
         Returns:
-            Their pickle, and the elements whose handles they hold.
+            Their pickle, the elements whose handles they hold, and the numbers of the
+            shared objects that they refer to.
         """
+        args: tuple[Any, ...] = task.args  # type: ignore[attr-defined]
         self._sources = []
+        self._shared.used = []
         try:
             placed = tuple(
                 [a if a.__class__ in ATOMS else self._shared.place(a, self._sources) for a in args]
@@ -270,20 +284,10 @@ class Compiler:
                 placed = tuple([self._shared.force(a, self._sources) for a in placed])
                 data, _ = pickling.dump(placed)
         except SerializationError as error:
-            raise self._blame_argument(task, args, error) from error
+            raise blame_argument(task.title(), args, error) from error
         except AlamoError as error:
             raise type(error)(f"an argument of {task.title()}: {error}") from error
-        return data, tuple(dict.fromkeys(self._sources))
-
-    def _blame_argument(
-        self, task: Task, args: tuple[Any, ...], error: SerializationError
-    ) -> SerializationError:
-        for position, value in enumerate(args):
-            try:
-                pickling.dump(value)
-            except SerializationError as problem:
-                return SerializationError(f"argument {position} of {task.title()}: {problem}")
-        return SerializationError(f"the arguments of {task.title()}: {error}")
+        return data, tuple(dict.fromkeys(self._sources)), self._shared.used
 
     def source_of(self, task: Task, what: str) -> int:
         """A handle is inside an argument: the element that it stands for.
@@ -291,6 +295,11 @@ class Compiler:
         Raises:
             UsageError: it is not a handle of an earlier task of this list.
         """
+        if self._in_function:
+            raise UsageError(
+                f"it holds the {what} handle of {task.title()} in its closure, defaults or "
+                "globals; give the handle as an argument"
+            )
         if task.program is not self.program or task.index < 0:
             where = (
                 "a compiled task" if task.compiled else "a task that is not before it in the list"
@@ -303,16 +312,24 @@ class Compiler:
         return task.index
 
 
-def _functions_column(changes: list[tuple[int, int]], count: int) -> int | bytes:
-    """From (position, number from there on) to one number, or a column of them."""
-    spans = [
-        (start, number)
-        for (start, number), (end, _) in zip(changes, [*changes[1:], (count, 0)], strict=True)
-        if end > start
-    ]
-    if len({number for _, number in spans}) == 1:
-        return spans[0][1]
-    column = array("I")
-    for (start, number), (end, _) in zip(spans, [*spans[1:], (count, 0)], strict=True):
-        column.extend([number] * (end - start))
-    return column.tobytes()
+def _pickle_plain(tasks: Sequence[Task]) -> list[bytes] | None:
+    """Pickled arguments of tasks that have only numbers and strings; ``None`` if one has others."""
+    args = [task.args for task in tasks]  # type: ignore[attr-defined]
+    if not ATOMS.issuperset(map(type, chain.from_iterable(args))):
+        return None
+    return list(map(pickle.dumps, args, repeat(ATOMS_PROTOCOL)))
+
+
+def _have_accesses(tasks: Sequence[Task]) -> bool:
+    return any([task.reads or task.writes for task in tasks])
+
+
+def _column_of_uids(tasks: Sequence[Task], first: int, end: int) -> array[int]:
+    """The uid of each element, 0 for a join."""
+    uids = array("Q", [task._uid for task in tasks])
+    if end - first == len(tasks):
+        return uids
+    column = array("Q", bytes(8 * (end - first)))
+    for task, uid in zip(tasks, uids):
+        column[task.index - first] = uid
+    return column

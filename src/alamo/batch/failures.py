@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from alamo.errors import UpstreamFailed, WorkerLost
+from alamo.errors import SerializationError, UpstreamFailed, WorkerLost
 from alamo.protocol.records import LostInfo, Record
 
 if TYPE_CHECKING:
@@ -33,6 +33,14 @@ def upstream_failed(program: Program, element: int, root: int) -> UpstreamFailed
     )
     error.__cause__ = cause
     return error
+
+
+def unloadable(title: str, error: Exception) -> SerializationError:
+    """The error of a task whose result cannot be unpickled in this process."""
+    return SerializationError(
+        f"the result of {title} cannot be loaded here: {type(error).__name__}: {error}; "
+        "return plain data, or a class that this process can import"
+    )
 
 
 def worker_lost(program: Program, element: int, record: Record) -> WorkerLost:

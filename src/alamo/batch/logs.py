@@ -8,12 +8,11 @@ from alamo.errors import UsageError
 
 
 def check_log_level(level: int | str) -> int:
-    if isinstance(level, str):
-        number = logging.getLevelNamesMapping().get(level.upper())
-        if number is None:
-            raise UsageError(f"log_level={level!r} is no level of the logging module")
-        return number
-    return int(level)
+    names = logging.getLevelNamesMapping()
+    given: object = names.get(level.upper()) if isinstance(level, str) else level
+    if not isinstance(given, int):
+        raise UsageError(f"log_level={level!r} is no level of the logging module")
+    return given
 
 
 def set_up_logging(level: int) -> None:

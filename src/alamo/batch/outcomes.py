@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from alamo.batch.failures import upstream_failed, worker_lost
+from alamo.batch.failures import unloadable, upstream_failed, worker_lost
+from alamo.batch.uids import UidIndex
 from alamo.protocol import exceptions, pickling
 from alamo.protocol import messages as msg
 from alamo.protocol.pickling import ATOMS
@@ -56,7 +57,7 @@ class Program:
         self._where = array("Q")
         self._frames: list[Any] = []
         self._values: dict[int, Any] = {}
-        self._errors: dict[int, BaseException] = {}
+        self._opening = threading.RLock()
         self._lock = threading.Lock()
         self._unread_blocks: dict[int, int] = {}
         self._waiters: dict[int, list[Any]] = {}
@@ -66,11 +67,13 @@ class Program:
         self.is_stream = False
         self.growing = False
         self.tasks = 0
+        self.received_bytes = 0
         self.remaining = 0
         self.failed: list[int] = []
         self.skipped: dict[int, int] = {}
         self.first_uid = -1
         self.uids: array[int] | None = None
+        self._uid_index: UidIndex | None = None
         self.names: dict[int, str] = {}
         self.broken: BaseException | None = None
         self.callbacks: dict[int, Callback] = {}
@@ -84,7 +87,7 @@ class Program:
         for frame in self._frames:
             self._memory.dropped(frame)
         if self._unread_blocks:
-            self._memory.release(list(self._unread_blocks.values()))
+            self._memory.give_up(self._unread_blocks.values())
 
     # -- shape ---------------------------------------------------------------------------
 
@@ -107,14 +110,14 @@ class Program:
         return self.first_uid + element if self.uids is None else self.uids[element]
 
     def element_of(self, uid: int) -> int:
-        """The element of a uid, or -1.  Cost: O(1) for uids in sequence, else O(n)."""
+        """The element of a uid, or -1.  Cost: O(1); O(log n) for uids out of sequence."""
         if self.uids is None:
             element = uid - self.first_uid
             return element if 0 <= element < self.count else -1
-        try:
-            return self.uids.index(uid)
-        except ValueError:
-            return -1
+        index = self._uid_index
+        if index is None or len(index) != len(self.uids):
+            index = self._uid_index = UidIndex(self.uids)
+        return index.find(uid)
 
     def iter_uids(self) -> Iterator[int]:
         """Uids of all tasks, in program order."""
@@ -145,17 +148,21 @@ class Program:
             base = (len(self._frames) << 32) + 1
             self._frames.append(frame)
             where = self._where
-            if not message.elements:
-                first = message.first
-                elements: Any = range(first, first + count)
-                where[first : first + count] = array("Q", range(base, base + count))
-            else:
+            first = message.first
+            elements: Any = range(first, first + count)
+            if message.elements:
                 elements = memoryview(message.elements).cast("I")
+            self.received_bytes += len(message.payload)
+            for position, block in message.blocks:
+                self.received_bytes += self._memory.blocks.size(block)
+                if frame.__class__ is tuple:
+                    self._unread_blocks[elements[position]] = block
+            # Last, for from here on other threads read them, without the lock.
+            if message.elements:
                 for position, element in enumerate(elements, base):
                     where[element] = position
-            if message.blocks and frame.__class__ is tuple:
-                for position, block in message.blocks:
-                    self._unread_blocks[elements[position]] = block
+            else:
+                where[first : first + count] = array("Q", range(base, base + count))
             self.remaining -= count
             called: list[int] = []
             failed = {elements[p] for p in message.failed}
@@ -227,7 +234,7 @@ class Program:
     def break_off(self, error: BaseException) -> None:
         """No further outcome will come: every wait ends with this error."""
         with self._lock:
-            if not self.remaining and not self.callbacks_pending:
+            if not self.remaining and not self.callbacks_pending and not self.growing:
                 return
             self.broken = error
             locks = [lock for group in self._waiters.values() for lock in group]
@@ -323,9 +330,12 @@ class Program:
             if not data:
                 return None
         if data[0] == 0x80:
-            value = pickling.load(data)
+            try:
+                value = pickling.load(data)
+            except Exception as error:
+                raise unloadable(self.title(element), error) from error
             if value.__class__ not in ATOMS:
-                self._values[element] = value
+                return self._values.setdefault(element, value)
             return value
         return self._open(element, _decode_record(data))
 
@@ -345,24 +355,25 @@ class Program:
         return self._memory.read(self._frames[position >> 32], (position & _POSITION) - 1)
 
     def _open(self, element: int, record: Record) -> Any:
-        if record.status == OK:
-            value = self._values[element] = self._load(element, record)
-            return value
-        failure = self._errors.get(element)
-        if failure is None:
-            if record.status == LOST:
-                failure = worker_lost(self, element, record)
-            else:
-                failure = exceptions.load_exception(record.value, self.title(element))
-            self._errors[element] = failure
-        raise failure.with_traceback(None)
+        """The value in a Record, or its error: made anew each time, for the traceback of one
+        that were kept here would keep the tasks in its frames alive for ever."""
+        if record.status == LOST:
+            raise worker_lost(self, element, record)
+        if record.status != OK:
+            raise exceptions.load_exception(record.value, self.title(element))
+        with self._opening:  # a block must be given back once
+            if element not in self._values:
+                try:
+                    self._values[element] = self._load(element, record)
+                except Exception as error:
+                    raise unloadable(self.title(element), error) from error
+            return self._values[element]
 
     def _load(self, element: int, record: Record) -> Any:
         if record.block == -1:
             return pickling.load(record.value) if record.value else None
-        buffers = self._memory.take_block(record)
+        buffers, confirm = self._memory.open_block(record)
+        value = pickling.load(record.value or bytes(buffers.pop(0)), buffers)
         self._unread_blocks.pop(element, None)
-        data = record.value
-        if not data:
-            data = bytes(buffers.pop(0))
-        return pickling.load(data, buffers)
+        confirm()
+        return value

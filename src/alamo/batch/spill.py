@@ -10,7 +10,8 @@ import os
 import tempfile
 import threading
 from array import array
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -22,6 +23,9 @@ from alamo.protocol.records import Record
 VARIABLE = "ALAMO_RESULT_MEMORY"
 #: Share of the machine's memory that is the budget when the variable is not set.
 _SHARE = 4
+
+#: Results that are views of blocks at once; each is a mapping, of which Linux allows 65 530.
+_LENT_MAX = 16_384
 
 #: ``Record.block`` of a record whose buffers lie in the spill file.
 SPILLED = -2
@@ -44,22 +48,33 @@ class Spilled(NamedTuple):
     offset: int
 
 
+def _nothing() -> None:
+    pass
+
+
+def _release_nothing(blocks: list[int]) -> None:
+    pass
+
+
 class ResultMemory:
     """Outcomes of all programs of one client, within a budget.
 
     Args:
-        release: called with blocks that were copied out and can be filled again.
+        release: called with blocks that can be filled again.
     """
 
     def __init__(self, budget_bytes: int, release: Callable[[list[int]], None]) -> None:
         self._budget = budget_bytes
-        self.release = release
+        self._release = release
+        # Filled by finalizers, which run in the middle of anything and must not take a lock.
+        self._returned: deque[int] = deque()
+        self._unwanted: deque[int] = deque()
+        self._lent = 0
         self._held = 0
         self._lock = threading.Lock()
         self._file: Any = None
         self._file_size = 0
-        self.blocks = BlockReader()
-        self._sizes: dict[int, int] = {}
+        self.blocks = BlockReader(lending=True)
 
     @property
     def spilled_bytes(self) -> int:
@@ -73,14 +88,14 @@ class ResultMemory:
 
     def add_block(self, block: int, size: int, fd: int) -> None:
         """A block that outcomes will refer to."""
-        self._sizes[block] = size
         self.blocks.add(block, size, fd)
 
     def keep(
         self, ends: memoryview, payload: bytes, blocks: Sequence[tuple[int, int]]
     ) -> tuple[memoryview, bytes] | Spilled:
         """Take a frame of outcomes; returns what ``read`` wants to find one of them."""
-        size = len(payload) + sum(self._sizes.get(block, 0) for _, block in blocks)
+        self.release_returned()
+        size = len(payload) + sum(self.blocks.size(block) for _, block in blocks)
         if self._held + size <= self._budget:
             self._held += size
             return ends, payload
@@ -101,18 +116,65 @@ class ResultMemory:
         start = frame.ends[k - 1] if k else 0
         return os.pread(self._file.fileno(), frame.ends[k] - start, frame.offset + start)
 
-    def take_block(self, record: Record) -> list[Any]:
-        """Copies of a record's buffers; its block is then given back."""
+    def open_block(self, record: Record) -> tuple[list[Any], Callable[[], None]]:
+        """A record's buffers, writable, and what to call when they have been made a value.
+
+        They are the block itself, copy-on-write, while not too many are lent; it is given
+        back when nothing refers to the value any more.
+        """
         if record.block == SPILLED:
             fd = self._file.fileno()
-            return [
+            read = [
                 bytearray(os.pread(fd, n, at))
                 for at, n in zip(record.spans[::2], record.spans[1::2], strict=True)
             ]
-        buffers: list[Any] = self.blocks.copy(record.block, record.spans)
-        self._held -= self._sizes.get(record.block, 0)
-        self.release([record.block])
-        return buffers
+            return read, _nothing
+        block = record.block
+        size = self.blocks.size(block)
+        if self._lent >= _LENT_MAX:
+            copied: list[Any] = list(self.blocks.copy(block, record.spans))
+
+            def confirm_copy() -> None:
+                self._held -= size
+                self._release([block])
+
+            return copied, confirm_copy
+        confirmed: list[bool] = []
+
+        def returned(block: int) -> None:
+            if confirmed:
+                self._returned.append(block)
+
+        lent: list[Any] = list(self.blocks.lend(block, record.spans, returned))
+
+        def confirm_loan() -> None:
+            self._held -= size
+            self._lent += 1
+            confirmed.append(True)
+
+        return lent, confirm_loan
+
+    def give_up(self, blocks: Iterable[int]) -> None:
+        """Nobody will ask for these blocks; may be called by a finalizer."""
+        self._unwanted.extend(blocks)
+
+    def release_returned(self) -> None:
+        """Give back blocks that nothing refers to any more."""
+        if not self._returned and not self._unwanted:
+            return
+        blocks = []
+        while self._returned:
+            blocks.append(self._returned.popleft())
+        self._lent -= len(blocks)
+        while self._unwanted:
+            blocks.append(self._unwanted.popleft())
+            self._held -= self.blocks.size(blocks[-1])
+        if blocks:
+            self._release(blocks)
+
+    def detach(self) -> None:
+        """The connection is gone through which the blocks came: give nothing back any more."""
+        self._release = _release_nothing
 
     def _write(self, data: bytes | bytearray) -> int:
         with self._lock:
@@ -138,7 +200,7 @@ class ResultMemory:
                 spans += (self._write(buffer), len(buffer))
             record.block, record.spans = SPILLED, tuple(spans)
             pieces[position] = msgspec.msgpack.encode(record)
-        self.release([block for _, block in blocks])
+        self._release([block for _, block in blocks])
         new_ends = array("I")
         at = 0
         for piece in pieces:
@@ -148,6 +210,5 @@ class ResultMemory:
 
     def close(self) -> None:
         """Free file and mappings."""
-        self.blocks.close()
         if self._file is not None:
             self._file.close()

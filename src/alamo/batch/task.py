@@ -228,8 +228,7 @@ class Task(msgspec.Struct, gc=False, eq=False):
             raise UsageError(
                 f"{self.title()} has {program.tasks} subtasks; say which: get(subtask.uid)"
             )
-        given: object = tuid
-        element = program.element_of(tuid) if isinstance(given, int) else -1
+        element = program.element_of(tuid.__index__()) if hasattr(tuid, "__index__") else -1
         if element < 0:
             raise UsageError(f"uid {tuid!r} is not that of a subtask of {self.title()}")
         return element
@@ -266,12 +265,11 @@ class HandlesByUid(Mapping[int, Handles]):
         self._task = task
 
     def __getitem__(self, uid: int) -> Handles:
-        try:
-            element = self._task.element_of(uid)
-        except UsageError:
-            raise KeyError(uid) from None
         program = self._task.program
         assert program is not None
+        element = program.element_of(uid.__index__()) if hasattr(uid, "__index__") else -1
+        if element < 0:
+            raise KeyError(uid)
         one = Task(
             self._task.batch,
             name=program.names.get(element),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from typing import Any
@@ -12,7 +13,7 @@ from alamo.errors import UsageError
 default_timeout: float = 1e9
 
 
-def deadline_of(timeout_s: float | None) -> float | None:
+def deadline_of(timeout_s: Any) -> float | None:
     """The monotonic time when a timeout is over; ``None`` for no timeout.
 
     Raises:
@@ -20,15 +21,25 @@ def deadline_of(timeout_s: float | None) -> float | None:
     """
     if timeout_s is None:
         return None
-    given: object = timeout_s
-    if isinstance(given, bool) or not isinstance(given, (int, float)) or given != given:
+    try:
+        if isinstance(timeout_s, (bool, str, bytes)):
+            raise TypeError
+        seconds = float(timeout_s)
+    except (TypeError, ValueError, OverflowError):
+        seconds = math.nan
+    if math.isnan(seconds):
         raise UsageError(f"a timeout is a number of seconds or None, not {timeout_s!r}")
-    return time.monotonic() + timeout_s
+    return time.monotonic() + seconds
+
+
+def left_until(deadline_s: float | None) -> float | None:
+    """Seconds left, as many as the system accepts; ``None`` without a deadline."""
+    if deadline_s is None:
+        return None
+    return min(max(deadline_s - time.monotonic(), 0.0), threading.TIMEOUT_MAX)
 
 
 def acquire_until(lock: Any, deadline_s: float | None) -> bool:
     """Acquire a lock before the deadline; ``False`` when that is over."""
-    if deadline_s is None:
-        return bool(lock.acquire())
-    left = deadline_s - time.monotonic()
-    return bool(lock.acquire(timeout=min(max(left, 0.0), threading.TIMEOUT_MAX)))
+    left = left_until(deadline_s)
+    return bool(lock.acquire() if left is None else lock.acquire(timeout=left))

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Seconds of work in a chunk: long against a round trip (0.1 ms), short against a wait.
 TARGET_S = 0.004
+#: What a chunk and its report cost: sharing less work than this among workers loses time.
+WORTH_S = 0.000_02
 #: Elements in the first chunks of a program, whose run times are not known yet.
 FIRST_SIZE = 16
 #: Bounds what a recall has to walk and what a worker holds.
@@ -34,8 +36,8 @@ class Chunk:
         fused: some elements depend on others of the chunk, so the worker must stop
             at the first failure.
         outside: element outside -> how many of its predecessors are inside.  Lets a
-            chunk that finishes as a whole be completed in one walk; ``None`` once it
-            finished in part, was cut short or failed (then successors are walked).
+            chunk that finishes as a whole be completed in one walk; ``None`` once it was
+            cut short (then successors are walked).
         done: positions before this one have finished.
     """
 
@@ -89,16 +91,25 @@ def chunk_size(mean_s: float | None, ready: int, slots: int) -> int:
 
     Args:
         mean_s: measured run time of the program's elements, ``None`` before the first report.
-        ready: elements ready now, over all programs.
+        ready: elements of the program that are ready now.
         slots: workers that share them.
 
     Example:
         >>> chunk_size(None, 1000, 2), chunk_size(0.000_004, 100_000, 2), chunk_size(0.02, 100, 2)
         (16, 1000, 1)
+        >>> chunk_size(0.001, 8, 2), chunk_size(0.000_004, 8, 2)  # shared, not worth sharing
+        (2, 5)
     """
-    size = FIRST_SIZE if mean_s is None else int(TARGET_S / max(mean_s, 1e-9))
     share = -(-ready // (2 * slots))
-    return max(1, min(size, share, SIZE_MAX))
+    if mean_s is None:
+        return max(1, min(FIRST_SIZE, share))
+    mean_s = max(mean_s, 1e-9)
+    return max(1, min(int(TARGET_S / mean_s), max(share, int(WORTH_S / mean_s)), SIZE_MAX))
+
+
+def fuse_size(mean_s: float | None) -> int:
+    """Up to how many elements a chunk is extended with what depends on its own."""
+    return chunk_size(mean_s, 1 << 30, 1)
 
 
 def fuse(program: Program, elements: list[int], size: int) -> dict[int, int]:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 
 from alamo.core import events as ev
-from alamo.core.chunks import Chunk, chunk_size, fuse
+from alamo.core.chunks import Chunk, chunk_size, fuse, fuse_size
 from alamo.core.program import Program
 from alamo.core.states import DEALT
 from alamo.core.workers import Worker, WorkerPool
@@ -124,7 +124,7 @@ class Scheduler:
             self._queue.remove((program.sort_key, program))
             heapify(self._queue)
             program.queued = False
-        for worker in self.pool.workers.values():
+        for worker in self.pool.holding.values():
             if any(chunk.program is program for chunk in worker.chunks):
                 self._recall(worker, all_=True)
         self._follow(program)
@@ -167,7 +167,6 @@ class Scheduler:
         if whole and chunk.outside is not None and not event.failed:
             program.finish_whole(chunk.elements, chunk.outside)
         else:
-            chunk.outside = None
             failed = {chunk.elements[i] for i in event.failed if first <= i < upto}
             program.finish(chunk.elements[first:upto], failed)
             if failed and chunk.fused and upto < len(chunk.elements):
@@ -284,7 +283,7 @@ class Scheduler:
             program.mark_dealt(elements)
         else:
             count = len(elements)
-            outside = fuse(program, elements, chunk_size(program.mean_s, 1 << 30, 1))
+            outside = fuse(program, elements, fuse_size(program.mean_s))
             fused = len(elements) > count
         chunk = Chunk(
             self._chunks,

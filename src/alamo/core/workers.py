@@ -75,6 +75,7 @@ class WorkerPool:
     """All workers, and the rule of who is dealt the next chunk.
 
     Attributes:
+        holding: workers that hold chunks.
         idle: workers that hold nothing and may be dealt; single: those that hold one chunk
             and may be dealt another.
         running: slots in use.
@@ -84,6 +85,7 @@ class WorkerPool:
     def __init__(self, slots: int) -> None:
         self.slots = slots
         self.workers: dict[int, Worker] = {}
+        self.holding: dict[int, Worker] = {}
         self.idle: dict[int, Worker] = {}
         self.single: dict[int, Worker] = {}
         self.running = 0
@@ -108,6 +110,7 @@ class WorkerPool:
             return None
         self.running -= worker._runs
         self.blocked -= worker.blocked
+        self.holding.pop(number, None)
         if worker._place is not None:
             del worker._place[number]
         return worker
@@ -115,6 +118,10 @@ class WorkerPool:
     def place(self, worker: Worker) -> None:
         """Put a worker where it belongs after its chunks or flags changed.  Cost: O(1)."""
         held = len(worker.chunks)
+        if not held:
+            self.holding.pop(worker.number, None)
+        elif held == 1:
+            self.holding[worker.number] = worker
         runs = held > 0 and not worker.blocked
         if runs is not worker._runs:
             worker._runs = runs
@@ -158,7 +165,7 @@ class WorkerPool:
     def busiest(self) -> Worker | None:
         """Who has most behind its running element, if anybody has."""
         best = max(
-            (w for w in self.workers.values() if not w.recalling and not w.exhausted),
+            (w for w in self.holding.values() if not w.recalling and not w.exhausted),
             key=lambda w: w.behind_running,
             default=None,
         )
@@ -194,6 +201,7 @@ class WorkerPool:
         able = [w for w in workers if not w.blocked and not w.recalling]
         assert set(self.idle) == {w.number for w in able if not w.chunks}
         assert set(self.single) == {w.number for w in able if len(w.chunks) == 1}
+        assert set(self.holding) == {w.number for w in workers if w.chunks}
         assert self.running == sum(1 for w in workers if w.chunks and not w.blocked)
         assert self.blocked == sum(1 for w in workers if w.blocked)
         assert self.starting >= 0

@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Callable, Iterable
 
 from alamo.manager.connection import Connection
 from alamo.protocol.messages import BlockMade, BlocksFree, BlocksGone
+
+#: Blocks that one process may have in use, however many files the manager may open.
+_BLOCKS_MAX = 1024
+
+
+def blocks_max_of(slots: int) -> int:
+    """Blocks that each of ``slots`` workers and a few clients may have in use at once.
+
+    Each is an open file here; half of those allowed are for blocks.
+    """
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return _BLOCKS_MAX
+    return max(4, min(_BLOCKS_MAX, files // 2 // (slots + 2)))
 
 
 class _Block:

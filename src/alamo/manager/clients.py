@@ -89,6 +89,7 @@ class Client:
                 service.host,
                 os.getpid(),
                 service.setup.slots,
+                service.blocks_max,
             )
         )
 

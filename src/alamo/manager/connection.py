@@ -46,19 +46,33 @@ class Connection:
         self._on_close = on_close
         self._out: deque[tuple[memoryview, Sequence[int]]] = deque()
         self._dirty = False
+        self._lingering = False
         self._writing = False
         self.closed = False
         self._fd = sock.fileno()
         loop.add(self._fd, self._ready)
 
-    def send(self, message: Message, fds: Sequence[int] = ()) -> None:
-        """Queue a message; duplicates the descriptors, so the caller keeps its own."""
+    def send(self, message: Message, fds: Sequence[int] = (), linger_s: float = 0.0) -> None:
+        """Queue a message; duplicates the descriptors, so the caller keeps its own.
+
+        Args:
+            linger_s: how long it may wait for others to go with it.
+        """
         if self.closed:
             return
         self._out.append((memoryview(encode(message)), [os.dup(fd) for fd in fds]))
-        if not self._dirty:
+        if linger_s:
+            if not self._lingering and not self._dirty:
+                self._lingering = True
+                self._loop.call_later(linger_s, self._end_linger)
+        elif not self._dirty:
             self._dirty = True
             self._loop.at_round_end(self.flush)
+
+    def _end_linger(self) -> None:
+        self._lingering = False
+        if self._out and not self._dirty and not self.closed:
+            self.flush()
 
     def take_descriptors(self, message: Message) -> list[int]:
         """Descriptors that came with a message."""

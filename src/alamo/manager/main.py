@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -77,9 +78,16 @@ def _terminate_on_signal(service: Service) -> None:
         signal.signal(number, handler)
 
 
+def _raise_file_limit() -> None:
+    """As many open files as allowed: each worker and each shared block is some."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def serve(sock: socket.socket) -> None:
     """Run a service from its setup to its end."""
     setup = _read_setup(sock)
+    _raise_file_limit()
     linux.become_subreaper()
     linux.set_process_name("alamo-manager")
     directory = runtime_dir.make_runtime_dir(setup.runtime_root)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -18,7 +17,15 @@ from alamo import linux
 from alamo.manager.connection import Connection
 from alamo.manager.loop import Loop
 from alamo.protocol import messages as msg
-from alamo.protocol.layout import LIMIT, NEXT, NO_LIMIT, SharedMemory, make_memory
+from alamo.protocol.layout import (
+    CHUNK,
+    LIMIT,
+    NEXT,
+    NO_LIMIT,
+    SINCE,
+    SharedMemory,
+    make_memory,
+)
 
 log = logging.getLogger("alamo.manager")
 
@@ -47,7 +54,9 @@ class WorkerProcess:
         end_seq: one past the last sequence number dealt.
         known_functions, known_objects: what has been sent to it.
         recall: identity of the recall under way.
+        cause: why it ended, where the status does not tell.
         retired: it was asked to end.
+        buried: its owner has been told of its death.
     """
 
     def __init__(self, number: int, memory: SharedMemory, stdout: int, stderr: int) -> None:
@@ -63,19 +72,50 @@ class WorkerProcess:
         self.known_functions: set[int] = set()
         self.known_objects: set[tuple[int, int]] = set()
         self.recall: object | None = None
+        self.cause = ""
         self.retired = False
+        self.buried = False
 
     @property
     def next_seq(self) -> int:
         """Sequence number of the element that runs, or runs next."""
         return int(self.memory.cells[NEXT])
 
-    def set_limit(self, seq: int | None) -> None:
-        """Have the worker stop before ``seq``; ``None`` lifts the limit."""
-        self.memory.cells[LIMIT] = NO_LIMIT if seq is None else seq
+    def running_seq(self, chunks: list[tuple[int, int, int]]) -> int:
+        """Sequence number of the element that runs, -1 between two.
+
+        Args:
+            chunks: number, first and one past the last sequence number of each that it holds.
+        """
+        cells, seq = self.memory.cells, self.next_seq
+        for number, first, end in chunks:
+            # At the end of a chunk NEXT is the first of the next, which has not been begun
+            # before its number is in the cell.
+            if first <= seq < end and number == cells[CHUNK] and cells[SINCE]:
+                return seq
+        return -1
+
+    @property
+    def is_explained(self) -> bool:
+        """Whether anything is known of its end; not so when it went down with its nursery."""
+        return self.status is not None or bool(self.cause)
+
+    def lower_limit(self, seq: int) -> int:
+        """Have the worker stop before ``seq``, or where it stops already; returns where.
+
+        A limit that rose could let an element begin that has been given to another worker.
+        """
+        limit = min(seq, int(self.memory.cells[LIMIT]))
+        self.memory.cells[LIMIT] = limit
+        return limit
+
+    def lift_limit(self) -> None:
+        """The worker has stopped and may go on."""
+        self.memory.cells[LIMIT] = NO_LIMIT
 
     def close(self) -> None:
         """Free what the manager holds for it."""
+        self.recall = None  # a recall under way must not look at the memory any more
         self.connection.close(quiet=True)
         self.memory.close()
         os.close(self.stdout)
@@ -216,13 +256,14 @@ class Pool:
             self._bury(worker)
 
     def _bury(self, worker: WorkerProcess) -> None:
-        if self.workers.get(worker.number) is not worker:
+        if self.workers.get(worker.number) is not worker or worker.buried:
             return
+        worker.buried = True
         if not worker.connection.closed:
             worker.connection.drain()
+        # It stays in the table: what is learnt from its memory may still make the owner send to it.
+        self._owner.on_worker_dead(worker)
         del self.workers[worker.number]
-        if not worker.retired:
-            self._owner.on_worker_dead(worker)
         worker.close()
 
     def end_all(self) -> None:
@@ -241,33 +282,3 @@ class Pool:
             nursery.wait()
         for child in linux.children_of(os.getpid()):
             linux.kill_tree(child)
-
-
-def describe_status(status: int | None) -> tuple[int, int, str]:
-    """Signal, exit status and likely cause of a worker's end.
-
-    Example:
-        >>> describe_status(9)[:2], describe_status(3 << 8)[:2]
-        ((9, -1), (0, 3))
-    """
-    if status is None:
-        return 0, -1, "its exit status is unknown: the machine may have lost it"
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        causes = {
-            signal.SIGKILL: "killed from outside: the out-of-memory killer or `kill -9`",
-            signal.SIGSEGV: "a crash in C code (segmentation fault)",
-            signal.SIGBUS: "a crash in C code (bus error: often a mapped file that shrank)",
-            signal.SIGABRT: "C code called abort()",
-            signal.SIGFPE: "an arithmetic error in C code",
-            signal.SIGILL: "an illegal instruction: a library built for another processor",
-            signal.SIGTERM: "somebody sent SIGTERM",
-            signal.SIGXCPU: "over its CPU time limit",
-        }
-        try:
-            cause = causes.get(signal.Signals(number), "a signal from outside or from C code")
-        except ValueError:
-            cause = "a signal from outside or from C code"
-        return number, -1, cause
-    code = os.WEXITSTATUS(status)
-    return 0, code, "the function or a library in it ended the process with os._exit() or exit()"

@@ -12,26 +12,30 @@ import time
 from array import array
 from collections.abc import Iterable, Sequence
 
-import msgspec
-
 from alamo.core import events as ev
 from alamo.core.scheduler import Scheduler
 from alamo.core.session import End, Session
-from alamo.manager.blocks import BlockRegistry
+from alamo.core.workers import Worker
+from alamo.manager import deaths
+from alamo.manager.blocks import BlockRegistry, blocks_max_of
 from alamo.manager.clients import Client
 from alamo.manager.loop import Loop
-from alamo.manager.pool import Pool, WorkerProcess, describe_status
+from alamo.manager.pool import Pool, WorkerProcess
 from alamo.manager.programs import ProgramData
 from alamo.protocol import messages as msg
 from alamo.protocol.layout import FREE, GRACE_S
-from alamo.protocol.records import LOST, OK, LostInfo, Record
-from alamo.worker import output
-from alamo.worker.outcomes import salvage
+from alamo.protocol.records import as_record
 
 log = logging.getLogger("alamo.manager")
 
-#: Workers that die before they are ready, in a row, until the service gives up.
-_STILLBORN_MAX = 5
+#: A worker from which the later half was taken may take this long for the other, or loses it too.
+_HALF_S = 0.005
+
+#: Outcomes of tasks this short, with this many to come, are gathered this long for their client:
+#: each message wakes it up, which costs both sides as much as ten tasks.
+_LINGER_S = 0.002
+_SHORT_S = 0.000_05
+_MANY = 1024
 
 
 class Service:
@@ -50,10 +54,13 @@ class Service:
         self._function_numbers: dict[bytes, int] = {}
         self._program_numbers = 0
         self._client_numbers = 0
-        self._stillborn = 0
+        self._stillbirths = deaths.Stillbirths()
         self._dead: dict[int, WorkerProcess] = {}
+        self.blocks_max = blocks_max_of(setup.slots)
         self.pool = Pool(
-            loop, self, msg.NurserySetup(setup.sys_path, setup.cwd, setup.log_level, address)
+            loop,
+            self,
+            msg.NurserySetup(setup.sys_path, setup.cwd, setup.log_level, address, self.blocks_max),
         )
         for _ in range(setup.slots):
             self.pool.spawn()
@@ -78,9 +85,17 @@ class Service:
                     self._program_done(program)
                 case ev.SpawnWorkers(count):
                     for _ in range(count):
-                        self.pool.spawn()
+                        self._spawn()
                 case ev.RetireWorker(worker):
                     self.pool.retire(worker)
+
+    def _spawn(self) -> None:
+        """Start a worker; after others that did not come up, a little later."""
+        delay_s = self._stillbirths.delay_s
+        if delay_s:
+            self.loop.call_later(delay_s, self.pool.spawn)
+        else:
+            self.pool.spawn()
 
     def _deal(self, effect: ev.Deal) -> None:
         worker = self.pool.workers[effect.worker]
@@ -122,14 +137,22 @@ class Service:
         first = worker.next_seq + 1
         cut = first if everything else first + max(0, worker.end_seq - first) // 2
         if cut >= worker.end_seq:
-            self.drive_later(ev.WorkerResumed(worker.number))
+            if worker.recall is None:  # else it has stopped at the earlier limit and will say so
+                self.drive_later(ev.WorkerResumed(worker.number))
             return
-        worker.set_limit(cut)
+        cut = worker.lower_limit(cut)
         token = worker.recall = object()
 
         def settle() -> None:
             if worker.recall is token:
                 self.drive(ev.TakenBack(worker.number, max(cut, worker.next_seq + 1)))
+                if not everything:
+                    self.loop.call_later(_HALF_S, escalate)
+
+        def escalate() -> None:
+            # It is still before its half: it may be in a task of an hour.
+            if worker.recall is token:
+                self._recall(worker, True)
 
         self.loop.call_later(GRACE_S, settle)
 
@@ -147,12 +170,12 @@ class Service:
             case msg.Stopped(seq, epoch):
                 worker.epoch = epoch
                 worker.recall = None
-                worker.set_limit(None)
+                worker.lift_limit()
                 self.drive(ev.TakenBack(worker.number, seq))
                 self.drive(ev.WorkerResumed(worker.number))
             case msg.Ready(pid):
                 worker.pid = pid
-                self._stillborn = 0
+                self._stillbirths.none()
                 self.drive(ev.WorkerReady(worker.number))
             case msg.BlockMade(block, size):
                 fd = worker.connection.take_descriptors(message)[0]
@@ -218,12 +241,20 @@ class Service:
             is_range = isinstance(elements, range)
             column = b"" if is_range else _column(elements)
             client.connection.send(
-                msg.Results(data.remote, elements[0], column, ends, payload, failed, blocks)
+                msg.Results(data.remote, elements[0], column, ends, payload, failed, blocks),
+                linger_s=self._linger_s(number, len(elements)),
             )
         if data.inputs or data.objects:
             self._inputs_ended(data, elements)
         if used:
             self.blocks.released(used)
+
+    def _linger_s(self, number: int, count: int) -> float:
+        """How long outcomes may wait for more to go with them to their client."""
+        program = self.scheduler.programs.get(number)
+        if program is None or program.mean_s is None or program.mean_s > _SHORT_S:
+            return 0.0
+        return _LINGER_S if program.unfinished - count > _MANY else 0.0
 
     def _keep_sources(
         self, data: ProgramData, elements: Sequence[int], ends: bytes, payload: bytes
@@ -249,60 +280,36 @@ class Service:
     def on_worker_dead(self, worker: WorkerProcess) -> None:
         """A worker's process is gone and all that it sent has been handled."""
         known = self.scheduler.pool.workers.get(worker.number)
-        if known is None:
-            self._stillborn += 1
-            if self._stillborn >= _STILLBORN_MAX:
-                _, code, cause = describe_status(worker.status)
-                tail = output.read(worker.stderr).decode("utf-8", "replace")[-2000:]
-                self.session.broken(
-                    f"{_STILLBORN_MAX} workers in a row died while starting (exit status "
-                    f"{code}; {cause})\n{tail}"
-                )
-        else:
-            reports = {c.number: c.done for c in known.chunks}
-            rest = salvage(worker.memory, lambda chunk: reports.get(chunk, -1))
-            if rest is not None:
-                self._finished(worker, self._with_failures(worker, rest))
-        reported = max((c.seq + c.done for c in known.chunks[:1]), default=0) if known else 0
-        seq = worker.next_seq
-        running = worker.memory.cells[1] != 0 and seq >= reported
-        self._dead[worker.number] = worker
-        self.drive(ev.WorkerLost(worker.number, max(seq, reported), running))
-        del self._dead[worker.number]
+        if known is not None:
+            self._lost(worker, known)
+        elif not worker.retired:
+            if worker.is_explained:
+                self._stillbirths.another()
+            if self._stillbirths.too_many and not self.scheduler.pool.workers:
+                self.session.broken(self._stillbirths.reason(worker))
+            self.drive(ev.WorkerLost(worker.number))
+        worker.connection.close(quiet=True)
         self.blocks.peer_gone(worker.connection)
         self.check_end()
 
-    def _with_failures(self, worker: WorkerProcess, rest: msg.Finished) -> msg.Finished:
-        ends = worker.memory.ends[rest.buffer]
-        payload = worker.memory.payloads[rest.buffer]
-        failed = []
-        start = 0
-        for k in range(rest.upto - rest.first):
-            record = as_record(bytes(payload[start : ends[k]]))
-            if record is not None and record.status != OK:
-                failed.append(rest.first + k)
-            start = ends[k]
-        rest.failed = tuple(failed)
-        return rest
+    def _lost(self, worker: WorkerProcess, known: Worker) -> None:
+        """Pass on what it had finished and not announced; blame the task that it was running."""
+        seq = worker.next_seq
+        running = worker.running_seq([(c.number, c.seq, c.end_seq) for c in known.chunks])
+        chunks = {c.number: c for c in known.chunks}
+        rest = deaths.salvaged(worker, lambda n: chunks[n].done if n in chunks else -1)
+        if rest is not None and rest.upto <= len(chunks[rest.chunk].elements):
+            self._finished(worker, rest)
+        reported = max((c.seq + c.done for c in known.chunks[:1]), default=0)
+        self._dead[worker.number] = worker
+        lost = ev.WorkerLost(worker.number, max(seq, reported), running >= reported)
+        self.drive(lost)
+        del self._dead[worker.number]
 
     def _element_lost(self, number: int, element: int, worker_number: int) -> None:
         worker = self._dead[worker_number]
-        sig, code, cause = describe_status(worker.status)
-        info = LostInfo(self.host, worker.pid, sig, code, cause)
-        record = Record(
-            LOST,
-            msgspec.msgpack.encode(info),
-            output.read(worker.stdout),
-            output.read(worker.stderr),
-        )
-        payload = msgspec.msgpack.encode(record)
-        log.warning(
-            "worker %d (pid %d) died: signal %d, exit status %d",
-            worker_number,
-            worker.pid,
-            sig,
-            code,
-        )
+        log.warning("worker %d (pid %d) died: %s", worker_number, worker.pid, worker.status)
+        payload = deaths.lost_record(worker, self.host)
         self._forward(number, [element], len(payload).to_bytes(4, "little"), payload, (0,))
 
     # -- programs ----------------------------------------------------------------------
@@ -371,13 +378,6 @@ class Service:
         """End the service when its time has come."""
         if self.session.verdict(self.scheduler.unfinished) is not End.NOT_YET:
             self.loop.stop()
-
-
-def as_record(outcome: bytes) -> Record | None:
-    """The outcome as a Record, or ``None`` when it is a bare pickle."""
-    if outcome[:1] in (b"", b"\x80"):
-        return None
-    return msgspec.msgpack.decode(outcome, type=Record)
 
 
 def _column(elements: Iterable[int]) -> bytes:

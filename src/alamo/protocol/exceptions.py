@@ -7,6 +7,8 @@ constructor takes, and the worker's traceback as a note.
 from __future__ import annotations
 
 import traceback
+import types
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -14,17 +16,28 @@ import msgspec
 from alamo.errors import RemoteError, SerializationError, TaskExit
 from alamo.protocol import pickling
 
-_CHAIN_MAX = 20
+#: Causes, contexts and members of groups that travel with an exception.
+_LINKS_MAX = 200
+#: Characters of the traceback that travel; head and tail of a longer one.
+_TRACE_MAX = 100_000
+
+#: Fields of Python's own exceptions that stay behind: how it prints, and any object at all.
+_NO_FIELDS = frozenset(("obj", "characters_written", "print_file_and_line"))
 
 
 class _Link(msgspec.Struct, array_like=True):
-    """One exception of a chain: indices of its cause and context in the list, or -1."""
+    """One exception of a chain: indices of its cause, context and members in the list, or -1.
+
+    ``pickle`` is empty when it cannot be pickled.  Of a group it holds class, message and
+    attributes; its members are links of their own.
+    """
 
     pickle: bytes
     text: str
     cause: int = -1
     context: int = -1
     suppress: bool = False
+    members: list[int] | None = None
 
 
 class _Travelling(msgspec.Struct, array_like=True):
@@ -34,11 +47,14 @@ class _Travelling(msgspec.Struct, array_like=True):
     pid: int
 
 
+# -- in the worker ---------------------------------------------------------------------------
+
+
 def dump_exception(error: BaseException, host: str, pid: int) -> bytes:
     """Pack an exception with its chain.  Never raises; what cannot travel becomes its text."""
     if not isinstance(error, Exception):
         wrapped = TaskExit(
-            f"the task raised {type(error).__name__}({', '.join(map(repr, error.args))}); "
+            f"the task raised {_text(error, repr)}; "
             "return a value or raise an ordinary exception instead"
         )
         wrapped.__cause__ = error
@@ -47,74 +63,159 @@ def dump_exception(error: BaseException, host: str, pid: int) -> bytes:
     links: list[_Link] = []
     _add_link(error, links, {})
     try:
-        trace = "".join(traceback.format_exception(error))
-    except Exception as problem:
-        trace = f"(the traceback cannot be shown: {problem!r})"
+        trace = "".join(traceback.format_exception(error)).rstrip()
+    except BaseException as problem:
+        trace = f"(the traceback cannot be shown: {type(problem).__name__})"
+    if len(trace) > _TRACE_MAX:
+        half = _TRACE_MAX // 2
+        trace = f"{trace[:half]}\n[... {len(trace) - 2 * half} left out ...]\n{trace[-half:]}"
+    trace = trace.encode("utf-8", "backslashreplace").decode()
     return msgspec.msgpack.encode(_Travelling(links, trace, host, pid))
 
 
 def _add_link(error: BaseException, links: list[_Link], known: dict[int, int]) -> int:
     if id(error) in known:
         return known[id(error)]
-    if len(links) >= _CHAIN_MAX:
+    if len(links) >= _LINKS_MAX:
         return -1
-    link = _Link(_pickle_one(error), _text(error), suppress=error.__suppress_context__)
-    known[id(error)] = len(links)
+    is_group = isinstance(error, BaseExceptionGroup)
+    pickled = _pickle_group(error) if is_group else _pickle_one(error)
+    link = _Link(pickled, _text(error, str), suppress=error.__suppress_context__)
+    index = known[id(error)] = len(links)
     links.append(link)
+    if isinstance(error, BaseExceptionGroup):
+        link.members = [_add_link(member, links, known) for member in error.exceptions]
     if error.__cause__ is not None:
         link.cause = _add_link(error.__cause__, links, known)
     if error.__context__ is not None:
         link.context = _add_link(error.__context__, links, known)
-    return known[id(error)]
+    return index
 
 
-def _text(error: BaseException) -> str:
+def _text(error: BaseException, show: Any) -> str:
+    kind = type(error).__qualname__
     try:
-        return f"{type(error).__qualname__}: {error}"
-    except Exception:
-        return type(error).__qualname__
+        text = show(error)
+    except BaseException:
+        return kind
+    text = text if text.startswith(kind) else f"{kind}: {text}"
+    return str(text.encode("utf-8", "backslashreplace").decode())
 
 
 def _pickle_one(error: BaseException) -> bytes:
-    """The exception alone; empty when it cannot be pickled so that it loads again."""
-    kind = type(error)
-    for candidate in (error, _Rebuilt(kind, error.args, dict(error.__dict__))):
-        try:
-            data, _ = pickling.dump(candidate)
-            again = pickling.load(data)
-            if type(again) is kind and _same_state(again, error):
-                return data
-        except Exception:
-            continue
-    return b""
+    """The exception alone; empty when it cannot be pickled so that it loads again.
+
+    First as it pickles itself, then its parts, then its parts without the attributes that
+    cannot be pickled.
+    """
+    try:
+        data = _pickle_if_same(error, error)
+        if not data:
+            parts = _Rebuilt(type(error), error.args, dict(error.__dict__), _fields(error))
+            data = _pickle_if_same(parts, error)
+        if not data:
+            state, lost = _picklable(error.__dict__)
+            fields, lost_too = _picklable(_fields(error))
+            note = f"({', '.join(lost + lost_too)}: could not be pickled)"
+            state["__notes__"] = [*state.get("__notes__", ()), note]
+            parts = _Rebuilt(type(error), error.args, state, fields)
+            data = _pickle_if_same(parts, None) if lost or lost_too else b""
+        return data
+    except BaseException:
+        return b""
 
 
-def _same_state(one: BaseException, other: BaseException) -> bool:
-    if set(one.__dict__) != set(other.__dict__) or len(one.args) != len(other.args):
+def _pickle_if_same(candidate: Any, error: BaseException | None) -> bytes:
+    try:
+        data, buffers = pickling.dump(candidate)
+        if buffers:
+            data = pickling.dump_in_line(candidate)
+        again = pickling.load(data)
+        return data if error is None or _is_same(again, error) else b""
+    except Exception:
+        return b""
+
+
+def _is_same(one: Any, other: BaseException) -> bool:
+    if type(one) is not type(other) or set(one.__dict__) != set(other.__dict__):
         return False
-    return repr(one.args) == repr(other.args) or "0x" in repr(other.args)
+    return _looks_same(one.args, other.args) and _looks_same(_fields(one), _fields(other))
+
+
+def _looks_same(one: Any, other: Any) -> bool:
+    return len(one) == len(other) and (repr(one) == repr(other) or "0x" in repr(other))
+
+
+def _fields(error: BaseException) -> dict[str, Any]:
+    """What the exception holds outside of its ``__dict__``: errno, lineno, slots of the user's."""
+    fields = {}
+    for kind in type(error).__mro__[:-2]:  # without BaseException and object
+        for name, what in vars(kind).items():
+            if name.startswith("__") or (name in _NO_FIELDS and kind.__module__ == "builtins"):
+                continue
+            if isinstance(what, (types.MemberDescriptorType, types.GetSetDescriptorType)):
+                try:
+                    fields[name] = getattr(error, name)
+                except AttributeError:
+                    continue
+    return fields
+
+
+def _picklable(state: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The part of the attributes that can be pickled, and the names of the others."""
+    kept, lost = {}, []
+    for name, value in state.items():
+        try:
+            pickling.load(pickling.dump_in_line(value))
+            kept[name] = value
+        except Exception:
+            lost.append(name)
+    return kept, lost
+
+
+def _pickle_group(error: BaseException) -> bytes:
+    state, _ = _picklable(error.__dict__)
+    try:
+        return pickling.dump_in_line((type(error), str(error.args[0]), state))
+    except Exception:
+        return b""
 
 
 class _Rebuilt:
     """Pickles as a call that makes the exception without calling its ``__init__``."""
 
-    def __init__(
-        self, kind: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]
-    ) -> None:
-        self._parts = (kind, args, state)
+    def __init__(self, *parts: Any) -> None:
+        self._parts = parts
 
     def __reduce__(self) -> tuple[Any, ...]:
         return rebuild_exception, self._parts
 
 
+# -- where it arrives ------------------------------------------------------------------------
+
+
 def rebuild_exception(
-    kind: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]
+    kind: type[BaseException],
+    args: tuple[Any, ...],
+    state: dict[str, Any],
+    fields: dict[str, Any],
 ) -> BaseException:
     """An exception of that class with these ``args`` and attributes; no constructor runs."""
-    error = kind.__new__(kind, *args)
+    error = _builtin_base(kind).__new__(kind, *args)
     error.args = args
     error.__dict__.update(state)
+    for name, value in fields.items():
+        try:
+            setattr(error, name, value)
+        except (AttributeError, TypeError):
+            continue
     return error
+
+
+def _builtin_base(kind: type[BaseException]) -> type[BaseException]:
+    """The first class of Python's own; the user's ``__new__`` may take anything."""
+    mro: Iterable[Any] = kind.__mro__
+    return next(k for k in mro if k.__module__ == "builtins" and issubclass(k, BaseException))
 
 
 def load_exception(data: bytes, what: str) -> BaseException:
@@ -127,32 +228,40 @@ def load_exception(data: bytes, what: str) -> BaseException:
         The exception itself; a ``RemoteError`` with its text if its class is unknown here.
     """
     travelling = msgspec.msgpack.decode(data, type=_Travelling)
-    errors = [_load_link(link) for link in travelling.links]
-    for error, link in zip(errors, travelling.links, strict=True):
+    links = travelling.links
+    errors: list[BaseException] = []
+    for index in range(len(links) - 1, -1, -1):  # members of a group stand behind it
+        link = links[index]
+        members = [errors[len(links) - 1 - k] for k in link.members or () if k > index]
+        errors.append(_load_link(link, members))
+    errors.reverse()
+    for error, link in zip(errors, links, strict=True):
         if link.cause >= 0:
             error.__cause__ = errors[link.cause]
         if link.context >= 0:
             error.__context__ = errors[link.context]
         error.__suppress_context__ = link.suppress
     errors[0].add_note(
-        f"raised by {what} on {travelling.host}, pid {travelling.pid}; "
-        f"there:\n{travelling.trace.rstrip()}"
+        f"raised by {what} on {travelling.host}, pid {travelling.pid}; there:\n{travelling.trace}"
     )
     return errors[0]
 
 
-def _load_link(link: _Link) -> BaseException:
-    if link.pickle:
-        try:
-            error = pickling.load(link.pickle)
-            if isinstance(error, BaseException):
-                return error
-        except Exception as problem:
-            return RemoteError(
-                f"{link.text} (its class cannot be loaded here: {type(problem).__name__}: "
-                f"{problem})"
-            )
-    return RemoteError(f"{link.text} (the exception itself cannot be pickled)")
+def _load_link(link: _Link, members: list[BaseException]) -> BaseException:
+    if not link.pickle:
+        return RemoteError(f"{link.text} (the exception itself cannot be pickled)")
+    try:
+        loaded = pickling.load(link.pickle)
+        if link.members is not None:
+            kind, message, state = loaded
+            loaded = BaseExceptionGroup.__new__(kind, message, members)
+            loaded.__dict__.update(state)
+        if isinstance(loaded, BaseException):
+            return loaded
+        problem = f"it loads as a {type(loaded).__qualname__}"
+    except Exception as error:
+        problem = f"{type(error).__name__}: {error}"
+    return RemoteError(f"{link.text} (its class cannot be loaded here: {problem})")
 
 
 def unpicklable_result(value: Any, error: SerializationError) -> SerializationError:

@@ -158,6 +158,7 @@ class Welcome(Message):
     host: str
     pid: int
     slots: int
+    blocks_max: int
 
 
 class Refused(Message):
@@ -307,6 +308,8 @@ class NurserySetup(Message):
     log_level: int
     #: Socket path of the manager: which Batch a worker belongs to.
     address: str
+    #: Memory blocks that a worker may have in use at once.
+    blocks_max: int
 
 
 class Spawn(Message):

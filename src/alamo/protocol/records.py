@@ -37,3 +37,10 @@ class LostInfo(msgspec.Struct, array_like=True, gc=False):
     signal: int
     exit_status: int
     cause: str
+
+
+def as_record(outcome: bytes) -> Record | None:
+    """The outcome as a Record, or ``None`` when it is a bare pickle."""
+    if outcome[:1] in (b"", b"\x80"):
+        return None
+    return msgspec.msgpack.decode(outcome, type=Record)

@@ -41,13 +41,15 @@ WORKER_ORIGIN = 1 << 24
 class Worker:
     """One worker: a queue of chunks read from the socket, run one after the other."""
 
-    def __init__(self, number: int, sock: socket.socket, memory: SharedMemory) -> None:
+    def __init__(
+        self, number: int, sock: socket.socket, memory: SharedMemory, blocks_max: int
+    ) -> None:
         self._sock = sock
         self._cells = memory.cells
         self._reader: MessageReader[Message] = MessageReader(ToWorker)
         self._chunks: deque[Chunk] = deque()
-        self._blocks = BlockReader()
-        self._maker = BlockMaker(WORKER_ORIGIN + number)
+        self._blocks = BlockReader(lending=False)
+        self._maker = BlockMaker(WORKER_ORIGIN + number, blocks_max)
         self._inputs = ChunkInputs(self._blocks)
         self._functions = FunctionTable()
         self._surroundings = Surroundings()
@@ -148,6 +150,7 @@ def worker_main(number: int, fds: list[int], setup: NurserySetup) -> None:
         default_signals()
         linux.die_with_writer(fds[4])
         linux.become_subreaper()
+        linux.keep_freed_memory()
         linux.set_process_name(f"alamo-worker-{number}")
         devnull = os.open(os.devnull, os.O_RDONLY)
         os.dup2(devnull, 0)
@@ -164,7 +167,7 @@ def worker_main(number: int, fds: list[int], setup: NurserySetup) -> None:
         logger.addHandler(_SocketHandler(sock))
         logger.propagate = False
         context.enter(number, setup.address)
-        Worker(number, sock, memory).serve()
+        Worker(number, sock, memory, setup.blocks_max).serve()
         status = 0
     except (BrokenPipeError, ConnectionResetError):
         status = 0

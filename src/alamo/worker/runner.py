@@ -109,7 +109,7 @@ class Runner:
         """
         cells, outcomes, surroundings = self._cells, self._outcomes, self._surroundings
         clock, lseek, loads, dumps = time.monotonic_ns, os.lseek, pickle.loads, pickle.dumps
-        atoms = pickling.ATOMS
+        atoms, protocol = pickling.ATOMS, pickling.ATOMS_PROTOCOL
         args = chunk.args
         functions = self._functions_of(chunk)
         apart = self._inputs.enter(chunk)
@@ -131,7 +131,7 @@ class Runner:
                 if value is None:
                     data = b""
                 elif value.__class__ in atoms:
-                    data = dumps(value, 5)
+                    data = dumps(value, protocol)
                 else:
                     data = self._dump(value)
             except BaseException as error:
@@ -151,6 +151,7 @@ class Runner:
                 position += 1
                 break
             if now >= outcomes.flush_at_ns:
+                cells[SINCE] = 0  # a kill in here is no task's fault
                 outcomes.flush(now)
                 outcomes.begin(chunk.number, seq, position + 1, now)
         else:
@@ -176,11 +177,17 @@ class Runner:
         if not buffers and len(data) < BUFFER_MIN_BYTES:
             return data
         if not buffers or len(data) >= BUFFER_MIN_BYTES:
-            return self._into_block(b"", [memoryview(data), *raw_views(buffers)])
-        return self._into_block(data, raw_views(buffers))
+            packed = self._into_block(b"", [memoryview(data), *raw_views(buffers)])
+        else:
+            packed = self._into_block(data, raw_views(buffers))
+        return packed or (pickling.dump_in_line(value) if buffers else data)
 
     def _into_block(self, data: bytes, buffers: list[memoryview]) -> bytes:
-        block, spans, size, fd = self._maker.fill(buffers)
+        """A Record of a value whose buffers are in a block; empty when there is no room."""
+        filled = self._maker.fill(buffers)
+        if filled is None:
+            return b""
+        block, spans, size, fd = filled
         if fd >= 0:
             send_all(self._sock, encode(BlockMade(block, size)), (fd,))
             os.close(fd)

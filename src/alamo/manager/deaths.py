@@ -1,0 +1,138 @@
+"""Workers that died: how, what they had finished, and when to stop starting new ones."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+import msgspec
+
+from alamo.manager.pool import WorkerProcess
+from alamo.protocol import messages as msg
+from alamo.protocol.records import LOST, OK, LostInfo, Record, as_record
+from alamo.worker import output
+from alamo.worker.outcomes import salvage
+
+#: Workers that die before they are ready, in a row, until the service gives up.
+STILLBORN_MAX = 5
+_FIRST_DELAY_S = 0.02
+_DELAY_MAX_S = 1.0
+
+_CAUSES = {
+    signal.SIGKILL: "killed from outside: the out-of-memory killer or `kill -9`",
+    signal.SIGSEGV: "a crash in C code (segmentation fault)",
+    signal.SIGBUS: "a crash in C code (bus error: often a mapped file that shrank)",
+    signal.SIGABRT: "C code called abort()",
+    signal.SIGFPE: "an arithmetic error in C code",
+    signal.SIGILL: "an illegal instruction: a library built for another processor",
+    signal.SIGTERM: "somebody sent SIGTERM",
+    signal.SIGXCPU: "over its CPU time limit",
+}
+
+
+def describe_status(status: int | None) -> tuple[int, int, str]:
+    """Signal, exit status and likely cause of a worker's end.
+
+    Example:
+        >>> describe_status(9)[:2], describe_status(3 << 8)[:2]
+        ((9, -1), (0, 3))
+    """
+    if status is None:
+        return 0, -1, "its exit status is unknown: the machine may have lost it"
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        try:
+            cause = _CAUSES.get(signal.Signals(number), "")
+        except ValueError:
+            cause = ""
+        return number, -1, cause or "a signal from outside or from C code"
+    code = os.WEXITSTATUS(status)
+    return 0, code, "the function or a library in it ended the process with os._exit() or exit()"
+
+
+def lost_record(worker: WorkerProcess, host: str) -> bytes:
+    """The outcome of the task that ran in a dead worker, with what it had printed."""
+    number, code, cause = describe_status(worker.status)
+    info = LostInfo(host, worker.pid, number, code, worker.cause or cause)
+    record = Record(
+        LOST,
+        msgspec.msgpack.encode(info),
+        output.read(worker.stdout),
+        output.read(worker.stderr),
+    )
+    return msgspec.msgpack.encode(record)
+
+
+def salvaged(worker: WorkerProcess, reported: Callable[[int], int]) -> msg.Finished | None:
+    """What a dead worker had recorded and not announced, as the message it would have sent.
+
+    Its last task may have written anywhere, so nothing in its memory is taken on trust.
+    """
+    try:
+        rest = salvage(worker.memory, reported)
+        if rest is None:
+            return None
+        ends = worker.memory.ends[rest.buffer]
+        payload = worker.memory.payloads[rest.buffer]
+        failed, blocks = [], []
+        start = 0
+        for position in range(rest.first, rest.upto):
+            end = ends[position - rest.first]
+            if not start <= end <= len(payload):
+                return None
+            record = as_record(bytes(payload[start:end]))
+            if record is not None and record.status != OK:
+                failed.append(position)
+            if record is not None and record.block >= 0:
+                blocks.append((position, record.block))
+            start = end
+    except (IndexError, msgspec.DecodeError):
+        return None
+    rest.failed, rest.blocks = tuple(failed), tuple(blocks)
+    return rest
+
+
+class Stillbirths:
+    """Workers that died before they were ready: new ones are started ever later, then not at all.
+
+    Example:
+        >>> s = Stillbirths(); s.delay_s
+        0.0
+        >>> s.another(); s.another(); s.delay_s
+        0.04
+    """
+
+    def __init__(self) -> None:
+        self.in_a_row = 0
+
+    def another(self) -> None:
+        """One more."""
+        self.in_a_row += 1
+
+    def none(self) -> None:
+        """A worker is ready."""
+        self.in_a_row = 0
+
+    @property
+    def too_many(self) -> bool:
+        """Whether no further one will fare better."""
+        return self.in_a_row >= STILLBORN_MAX
+
+    @property
+    def delay_s(self) -> float:
+        """How long to wait before the next is started."""
+        if not self.in_a_row:
+            return 0.0
+        return float(min(_DELAY_MAX_S, _FIRST_DELAY_S * 2 ** (self.in_a_row - 1)))
+
+    @staticmethod
+    def reason(worker: WorkerProcess) -> str:
+        """Why the service ends."""
+        number, code, cause = describe_status(worker.status)
+        how = f"signal {number}" if number else f"exit status {code}"
+        tail = output.read(worker.stderr).decode("utf-8", "replace")[-2000:]
+        return (
+            f"{STILLBORN_MAX} workers in a row died while starting "
+            f"({how}; {worker.cause or cause})\n{tail}"
+        )

@@ -1,0 +1,304 @@
+"""The examples, and the code in the documents that the API comes from, run as they stand."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from alamo import Batch
+
+PROJECT = Path(__file__).resolve().parents[2]
+EXAMPLES = PROJECT / "examples"
+SHARED = PROJECT.parent / "shared"
+NO_SHARED = pytest.mark.skip(reason=f"nothing at {SHARED}")
+
+RECORDS = sorted((SHARED / "workflows").glob("**/*.json"))
+CASES = [pytest.param(path, id=path.stem) for path in RECORDS]
+
+
+def load(name: str) -> ModuleType:
+    """An example as a module, of a name that no worker can import."""
+    spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def run_script(path: Path, *arguments: str | Path, cwd: Path) -> str:
+    """Run a script as a user does and return what it printed."""
+    command = [sys.executable, str(path), *map(str, arguments)]
+    done = subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not done.stderr
+    return done.stdout
+
+
+# -- replay_workflow -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def replay() -> ModuleType:
+    module = load("replay_workflow")
+    module.TARGET_S = 0.1
+    module.TARGET_BYTES = 4_000_000
+    return module
+
+
+def make_record(path: Path) -> Path:
+    """A record with all that is awkward: its order, its names, its sizes."""
+
+    def task(name: str, reads: list[str], writes: list[str], **edges: list[str]) -> dict[str, Any]:
+        both = {"parents": [], "children": []} | edges
+        return {"id": name, "inputFiles": reads, "outputFiles": writes, **both}
+
+    tasks = [
+        task("last", ["/a/x", "b c", "..", "x" * 300], ["end"], parents=["left", "right"]),
+        task("left", ["/a", "/a"], ["/a/x", "b c"], parents=["first"], children=["last"]),
+        task("right", ["/a", ".hidden"], ["..", "x" * 300], parents=["first"], children=["last"]),
+        task("first", [".hidden"], ["/a"], children=["left", "right"]),
+        task("alone", [], []),
+    ]
+    sizes = {"/a/x": 0, "b c": 3_000_000, "..": 1, "x" * 300: 64, "end": 2_097_152}
+    sizes |= {"/a": 1_048_577, ".hidden": 33}
+    files = [{"id": name, "sizeInBytes": size} for name, size in sizes.items()]
+    runs = [{"id": t["id"], "runtimeInSeconds": 0.01 * i} for i, t in enumerate(tasks)]
+    specification = {"tasks": tasks, "files": files}
+    record = {"workflow": {"specification": specification, "execution": {"tasks": runs}}}
+    path.write_text(json.dumps(record))
+    return path
+
+
+@pytest.mark.parametrize("record", CASES or [pytest.param(None, marks=NO_SHARED)])
+def test_a_recorded_workflow_replays(
+    replay: ModuleType, record: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = replay.main([str(record), "--workers", "2"])
+    printed = capsys.readouterr().out
+    assert status == 0, printed
+    assert "inferred from the files, as recorded" in printed
+    assert "all as a serial run leaves them" in printed
+    assert "ratio" in printed
+
+
+def test_an_awkward_record_replays_as_a_script(tmp_path: Path) -> None:
+    record = make_record(tmp_path / "awkward.json")
+    keep = tmp_path / "keep"
+    options = ("--scale-time", "1", "--scale-bytes", "1", "--workers", "2", "--keep", keep)
+    printed = run_script(EXAMPLES / "replay_workflow.py", record, *options, cwd=tmp_path)
+    assert "5 tasks, sorted" in printed
+    assert "4 inferred" in printed
+    assert len(list(keep.iterdir())) == 7
+    assert (keep / "b%20c").stat().st_size == 3_000_000
+
+
+def test_what_alamo_is_not_told_shows(
+    replay: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Deaf(Batch):
+        def function(self, *args: Any, reads: Any = None, **options: Any) -> Any:
+            return super().function(*args, **options)
+
+    monkeypatch.setattr(replay, "Batch", Deaf)
+    record = make_record(tmp_path / "awkward.json")
+    assert replay.main([str(record), "--workers", "2"]) == 1
+    assert "4 edges either inferred or recorded" in capsys.readouterr().out
+
+
+def test_every_wrong_file_shows(replay: ModuleType, tmp_path: Path) -> None:
+    workflow = replay.Workflow.load(make_record(tmp_path / "awkward.json"))
+    directory = tmp_path / "files"
+    directory.mkdir()
+    serial = replay.Replay(workflow, directory, 0.0, 1.0)
+    serial.write_first_files()
+    for task in workflow.tasks:
+        inputs, outputs = serial.files(task.inputs), serial.files(task.outputs)
+        replay.run_task(directory, task.id, inputs, outputs, 0.0)
+    assert serial.wrong_files() == []
+    for path in sorted(directory.iterdir()):
+        right = path.read_bytes()
+        for wrong in (b"", right[:-1], right + b"+", right[:-1] + b"+", bytes(len(right))):
+            path.write_bytes(wrong)
+            assert len(serial.wrong_files()) == 1, (path, len(wrong))
+        path.unlink()
+        assert len(serial.wrong_files()) == 1, path
+        path.write_bytes(right)
+    assert serial.wrong_files() == []
+
+
+def test_bad_arguments_are_refused(
+    replay: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert replay.main([str(tmp_path / "missing.json")]) == 2
+    assert "missing.json" in capsys.readouterr().err
+    (tmp_path / "other.json").write_text("{}")
+    assert replay.main([str(tmp_path / "other.json")]) == 2
+    assert "no WfFormat record" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        replay.main(["--keep", str(tmp_path)])
+    assert "is not empty" in capsys.readouterr().err
+    monkeypatch.setattr(replay, "WORKFLOWS", tmp_path / "nowhere")
+    monkeypatch.setitem(sys.modules, "wfcommons", None)
+    assert replay.main([]) == 2
+    assert "pip install" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_made_workflow_replays(
+    replay: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wfcommons", reason="it is in the extra `examples`")
+    monkeypatch.setattr(replay, "WORKFLOWS", tmp_path / "nowhere")
+    assert replay.main(["--workers", "2"]) == 0
+
+
+# -- matrix_powers ---------------------------------------------------------------------------
+
+
+def test_matrix_powers_as_a_script(tmp_path: Path) -> None:
+    printed = run_script(EXAMPLES / "matrix_powers.py", cwd=tmp_path)
+    assert printed.count("1000 powers") == 3
+    assert "all powers are those of a serial loop" in printed
+
+
+def test_matrix_powers_in_pytest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert load("matrix_powers").main(["--count", "20"]) == 0
+    assert "WRONG" not in capsys.readouterr().out
+
+
+# -- the documents ---------------------------------------------------------------------------
+
+# The function that they call and do not show for files, and file_0, which they forget.
+PRELUDE = """\
+import numpy as np
+
+def gpu_matmul_func(original_matrix, base_dir, i):
+    current_matrix = np.load(base_dir / f"file_{i}")
+    next_matrix = original_matrix @ current_matrix
+    with open(base_dir / f"file_{i+1}", "wb") as file:
+        np.save(file, next_matrix)
+    return i
+
+"""
+
+BEGIN = """\
+# Generate the powers of a matrix and write them to disk
+from alamo import Batch
+from pathlib import Path
+import numpy as np
+
+# A base directory, and files in it, will be used for communication of results
+batch = Batch()
+base_dir = Path("/some/path/to/base_dir")
+
+# Knowledge of reads and writes to files will also be used by the Batch service
+# to determine data dependencies and how to parallelize tasks
+reads = lambda i: batch.read(base_dir, Path(f"file_{i}"))
+writes = lambda i: batch.write(base_dir, Path(f"file_{i+1}"))
+
+a = np.array([j for j in range(100)])
+m = np.vander(a)
+
+# batch.function will create a task with specified arguments and reads/writes to the file system
+get_task = lambda i: batch.function(gpu_matmul_func, (m, base_dir, i), reads(i), writes(i))
+
+# Package up the list of tasks into a single compiled task and create the DAG (done by batch.compile),
+# and then submit the compiled task to the Batch service (done by matrix_powers_task.start)
+"""  # noqa: E501
+
+README_000 = (
+    BEGIN
+    + """\
+matrix_powers_task = batch.compile([get_task(i) for i in range(1000)])
+results_dict = matrix_powers_task.start()
+
+# Wait for the compiled task to complete
+matrix_powers_task.wait(timeout=30)
+
+# If there was an exception while running the task, it will be raised when get() is called
+for result, stdout, stderr in results_dict.values():
+    try:
+        print(f"result={result.get()}")
+        # print(f"stdout={stdout.get()}")
+        # print(f"stderr={stderr.get()}")
+    except Exception as e:
+        print(f"gpu_matmul_func failed with the following exception: {e}")
+
+batch.close()
+batch.join()
+"""
+)
+
+REFERENCE_001 = (
+    BEGIN
+    + """\
+serial_task_list = [get_task(i) for i in range(1000)]
+matrix_powers_task = batch.compile(serial_task_list)
+matrix_powers_task.start()
+
+# Wait for the compiled task to complete
+matrix_powers_task.wait(timeout=30)
+
+# If there was an exception while running the task, it will be raised when get() is called
+for task in serial_task_list:
+    try:
+        print(f"result={task.result.get()}")
+        # print(f"stdout={task.stdout.get()}")
+        # print(f"stderr={task.stderr.get()}")
+    except Exception as e:
+        print(f"gpu_matmul_func failed with the following exception: {e}")
+
+batch.close()
+batch.join()
+"""
+)
+
+DOCUMENTS = {
+    "000-cloud-service-readme.md": README_000,
+    "001-batch-api-reference.md": REFERENCE_001,
+}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_the_code_here_is_that_of_the_document(name: str) -> None:
+    document = SHARED / "api" / name
+    if not document.exists():
+        pytest.skip(f"no {document}")
+    assert textwrap.indent(DOCUMENTS[name], "    ") in document.read_text()
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_the_code_of_a_document_runs(name: str, tmp_path: Path) -> None:
+    base_dir = tmp_path / "base_dir"
+    base_dir.mkdir()
+    m = np.vander(np.arange(100))
+    with open(base_dir / "file_0", "wb") as file:
+        np.save(file, m)
+    code = PRELUDE + DOCUMENTS[name].replace("/some/path/to/base_dir", str(base_dir))
+    script = tmp_path / "document.py"
+    script.write_text(code)
+    printed = run_script(script, cwd=tmp_path)
+    assert printed == "".join(f"result={i}\n" for i in range(1000))
+    power = m  # of integers modulo 2**64, so all of them are exact
+    for _ in range(1000):
+        power = m @ power
+    assert np.array_equal(np.load(base_dir / "file_1000"), power)
