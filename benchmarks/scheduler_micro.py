@@ -166,7 +166,9 @@ def main() -> None:
         ("layered of a million", layered, 1_000_000, 2, RUN_S),
         ("fan out and in", fan, 100_000, 2, RUN_S),
     ]
-    print(f"{'case':30} {'n':>9} {'chunks':>7} {'ingest':>7} {'run':>7} {'sum':>7} µs/element  goal")
+    print(
+        f"{'case':30} {'n':>9} {'chunks':>7} {'ingest':>7} {'run':>7} {'sum':>7} µs/element  goal"
+    )
     for name, make, n, slots, run_s in cases:
         if options.only not in name:
             continue

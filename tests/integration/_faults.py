@@ -78,6 +78,13 @@ def all_pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
+def children(pid: int) -> list[int]:
+    try:
+        return [int(n) for n in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
 def descendants(pid: int) -> list[int]:
     children: dict[int, list[int]] = {}
     for other in all_pids():
@@ -88,6 +95,24 @@ def descendants(pid: int) -> list[int]:
         found += some
         pending += some
     return found
+
+
+def kill(*pids: int, number: int = signal.SIGKILL) -> int:
+    """Send a signal to those that are still there; returns how many."""
+    sent = 0
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+            sent += 1
+        except ProcessLookupError:
+            pass
+    return sent
+
+
+def kill_at_once(*pids: int) -> None:
+    """In one moment: none can do anything about the end of another."""
+    kill(*pids, number=signal.SIGSTOP)
+    kill(*pids)
 
 
 def manager_of(batch: Any) -> int:

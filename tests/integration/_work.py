@@ -275,6 +275,10 @@ def fail_loudly(text: str) -> None:
     raise ValueError(text)
 
 
+def fail_holding(text: str) -> None:
+    raise ValueError(NeverPickles(), text)
+
+
 def unpicklable_error() -> None:
     raise Holds("locked")
 

@@ -27,7 +27,8 @@ class Spec:
     """A program: what its client sends, and what its elements will do when they run.
 
     ``rows`` are predecessors as they stand in the pages; ``reads`` and ``writes`` are channels,
-    ``None`` for a program whose edges come from no accesses.
+    ``None`` for a program whose edges come from no accesses.  ``growth`` are pages that come while
+    it runs; without ``growing`` it may be done before they do.
     """
 
     kind: str
@@ -41,6 +42,7 @@ class Spec:
     crashes: set[int] = field(default_factory=set)
     children: dict[int, list[Spec]] = field(default_factory=dict)
     growth: list[int] = field(default_factory=list)
+    growing: bool = False
     reads: list[tuple[int, ...]] | None = None
     writes: list[tuple[int, ...]] | None = None
     dropped_after_s: float | None = None
@@ -85,7 +87,7 @@ def outcomes_by_access(spec: Spec, failed: set[int]) -> list[int]:
     return state
 
 
-# -- pages ---------------------------------------------------------------------------------------
+# -- pages -----------------------------------------------------------------------------
 
 
 def cut_into_pages(rng: random.Random, rows: list[list[int]], joins: set[int]) -> list[Page]:
@@ -129,7 +131,7 @@ def ranks_of(rows: list[list[int]], joins: set[int]) -> bytes:
     return longest_paths(ends, preds, len(rows), joins).tobytes()
 
 
-# -- kinds of programs -----------------------------------------------------------------------------
+# -- kinds of programs -----------------------------------------------------------------
 
 
 def plain(rng: random.Random, n: int) -> Spec:
@@ -142,7 +144,8 @@ def plain(rng: random.Random, n: int) -> Spec:
         count = rng.randint(1, left)
         pages.append((count, b"", b"", ()))
         left -= count
-    return Spec("plain", 0, pages, rows, set(), b"", [], growth=growth)
+    growing = rng.random() < 0.6
+    return Spec("plain", 0, pages, rows, set(), b"", [], growth=growth, growing=growing)
 
 
 def by_access(rng: random.Random, n: int) -> Spec:
@@ -157,13 +160,22 @@ def by_access(rng: random.Random, n: int) -> Spec:
         return _nearest_edges(rng, chosen)
     store, tracker = Store(), HazardTracker()
     whole_share = rng.choice((0.0, 0.0, 0.05, 0.3))
+    in_phases = rng.random() < 0.4  # many write a channel each, many read all: here joins pay
+    if in_phases:
+        channels = max(channels, 20)
     everything = [*range(channels), channels]  # the last: what nobody names and is there too
     accesses: dict[int, tuple[list[int], list[int]]] = {}
     pages: list[Page] = []
-    for reads, writes in chosen:
-        named = [tuple(DataAccess(store, c, mode) for c in part) for mode, part in ((0, reads), (1, writes))]
+    for element, (reads, writes) in enumerate(chosen):
+        if in_phases:
+            reads[:] = [0] if element // 12 % 2 else []
+            writes[:] = [] if reads else [rng.randrange(channels)]
+        named = [
+            tuple(DataAccess(store, c, mode) for c in part)
+            for mode, part in ((0, reads), (1, writes))
+        ]
         for mode, part in enumerate((reads, writes)):
-            if part and rng.random() < whole_share:
+            if part and (rng.random() < whole_share or (in_phases and mode == 0)):
                 part[:] = everything
                 named[mode] = (DataAccess(store, WHOLE, mode),)
         accesses[tracker.add(*named)] = (reads, writes)
@@ -200,7 +212,9 @@ def _nearest_edges(rng: random.Random, accesses: list[tuple[list[int], list[int]
             readers[c] = []
         row.pop(element, None)
         rows.append(list(row.values()))
-    spec = Spec("nearest", 0, cut_into_pages(rng, rows, set()), rows, set(), ranks_of(rows, set()), [])
+    spec = Spec(
+        "nearest", 0, cut_into_pages(rng, rows, set()), rows, set(), ranks_of(rows, set()), []
+    )
     spec.reads = [tuple(reads) for reads, _ in accesses]
     spec.writes = [tuple(writes) for _, writes in accesses]
     return spec
@@ -238,14 +252,20 @@ def by_shape(rng: random.Random, n: int) -> Spec:
     ]
     shape = rng.choice(shapes)
     rows = [sorted(set(shape(e))) for e in range(n)]
-    return Spec("shape", 0, cut_into_pages(rng, rows, set()), rows, set(), ranks_of(rows, set()), [])
+    return Spec(
+        "shape", 0, cut_into_pages(rng, rows, set()), rows, set(), ranks_of(rows, set()), []
+    )
 
 
 KINDS = (plain, plain, by_access, by_access, by_access, by_edges, by_edges, by_shape)
 
 
 def make_program(
-    rng: random.Random, size: int, depth: int = 0, nested_share: float = 0.0, crash_share: float = 0.0
+    rng: random.Random,
+    size: int,
+    depth: int = 0,
+    nested_share: float = 0.0,
+    crash_share: float = 0.0,
 ) -> Spec:
     """A program of up to ``size`` elements, with the programs that its elements submit."""
     n = rng.choice((0, 1, 2, size // 4, size, size)) if depth == 0 else rng.randint(0, 4)

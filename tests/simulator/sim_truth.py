@@ -30,6 +30,7 @@ class ProgramTruth:
         self.spec = spec
         self.waiter = waiter
         self.opened = False
+        self.opened_s = self.lasted_s = 0.0
         self.sent = 0
         self.dropped = False
         self.is_done = False
@@ -52,7 +53,7 @@ class ProgramTruth:
         assert state in LEGAL_MOVES[old], f"{where} goes from {NAMES[old]} to {NAMES[state]}"
         self.state[element] = state
 
-    # -- what the scheduler and the workers do -----------------------------------------------
+    # -- what the scheduler and the workers do -----------------------------------------
 
     def dealt(self, elements: Iterable[int], worker: int, fused: bool) -> None:
         assert not self.is_done
@@ -177,11 +178,12 @@ class ProgramTruth:
             stack += more
         return True
 
-    # -- the end ---------------------------------------------------------------------------
+    # -- the end -----------------------------------------------------------------------
 
     def done(self) -> None:
         assert not self.is_done, f"program {self.number} is done twice"
         self.is_done = True
+        self.lasted_s = self.world.now_s - self.opened_s
         assert not self._holder, f"program {self.number} is done, and {self._holder} at workers"
         if not self.dropped:
             open_ = self.open_elements()
@@ -200,6 +202,7 @@ class ProgramTruth:
         if self.dropped:
             return
         spec = self.spec
+        assert self.sent == spec.count or (spec.growth and not spec.growing)
         states, roots = outcomes_of(spec, self.failed)
         for element in range(self.sent):
             if element in spec.joins:

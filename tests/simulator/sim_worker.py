@@ -70,7 +70,7 @@ class SimWorker:
         self._halts = False
         self._old_reports: list[ev.ChunkFinished] = []
 
-    # -- the shell's side ------------------------------------------------------------------
+    # -- the shell's side --------------------------------------------------------------
 
     def take(self, chunk: SimChunk) -> None:
         """Send a chunk."""
@@ -172,7 +172,7 @@ class SimWorker:
         self._taken_back(seq)
         self.world.drive(ev.WorkerResumed(self.number))
 
-    # -- messages from the process ---------------------------------------------------------
+    # -- messages from the process -----------------------------------------------------
 
     def _send(self, message: Callable[[], None]) -> None:
         self._outbox.append(message)
@@ -197,7 +197,7 @@ class SimWorker:
 
         self._send(report) if send else report()
 
-    # -- the process -------------------------------------------------------------------------
+    # -- the process -------------------------------------------------------------------
 
     def executes(self) -> bool:
         return self.alive and self.begun and not self.blocked
@@ -288,7 +288,7 @@ class SimWorker:
 
         self.world.after(self.world.delay_s(), noticed)
 
-    # -- tasks that submit and wait --------------------------------------------------------------
+    # -- tasks that submit and wait ----------------------------------------------------
 
     def _submit(self) -> None:
         """The running task submits programs and waits for all of them."""
@@ -310,7 +310,9 @@ class SimWorker:
                 self._send(self._unblocked)
                 world.after(program.spec.durations[element] / 2, self._end)
 
-        children = [world.submit(s, child_done, world.delay_s()) for s in program.spec.children[element]]
+        children = [
+            world.submit(s, child_done, world.delay_s()) for s in program.spec.children[element]
+        ]
         program.orphans[element] = children
 
     def _blocked(self) -> None:

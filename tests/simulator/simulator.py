@@ -56,7 +56,9 @@ class Settings:
 
     @staticmethod
     def drawn(rng: random.Random, size: int = 60) -> Settings:
-        programs, size = rng.choice(((1, size * 4), (1, size), (2, size), (4, size), (8, size // 3)))
+        programs, size = rng.choice(
+            ((1, size * 4), (1, size), (2, size), (4, size), (8, size // 3))
+        )
         return Settings(
             slots=rng.choice((1, 1, 2, 2, 3, 5, 8)),
             programs=programs,
@@ -75,7 +77,9 @@ class Settings:
 class World:
     """One run: ``World(seed).run()``."""
 
-    def __init__(self, seed: int, settings: Settings | None = None, specs: Sequence[Spec] = ()) -> None:
+    def __init__(
+        self, seed: int, settings: Settings | None = None, specs: Sequence[Spec] = ()
+    ) -> None:
         self.seed = seed
         self.rng = random.Random(seed)
         self.settings = settings or Settings.drawn(self.rng)
@@ -133,7 +137,7 @@ class World:
             assert self._budget > 0, "it goes on for ever"
         self._check_end()
 
-    # -- the shell: events in, effects out -----------------------------------------------
+    # -- the shell: events in, effects out ---------------------------------------------
 
     def drive(self, event: ev.Event) -> None:
         assert not self._driving
@@ -212,7 +216,7 @@ class World:
         if program.waiter is not None:
             self.after(self.delay_s(), program.waiter)
 
-    # -- workers -------------------------------------------------------------------------
+    # -- workers -----------------------------------------------------------------------
 
     def _spawn(self) -> None:
         number = next(self._worker_numbers)
@@ -255,27 +259,31 @@ class World:
             running = sum(worker.executes() for worker in self.workers.values())
             assert running <= self.settings.slots, "more run than there are slots"
 
-    # -- clients -------------------------------------------------------------------------
+    # -- clients -----------------------------------------------------------------------
 
     def submit(self, spec: Spec, waiter: Callable[[], None] | None, delay_s: float) -> ProgramTruth:
         number = next(self._program_numbers)
         program = self.programs[number] = ProgramTruth(self, number, spec, waiter)
         self.count("elements", spec.count)
-        steps: list[ev.Event] = [ev.ProgramOpened(number, spec.depth)]
+        steps: list[ev.Event] = [ev.ProgramOpened(number, spec.depth, spec.growing)]
         steps += [ev.PageAdded(number, *page) for page in spec.pages]
         steps.append(ev.ProgramStarted(number, spec.ranks))
         steps += [ev.PageAdded(number, count) for count in spec.growth]
+        if spec.growing:
+            steps.append(ev.ProgramSealed(number))
+        grows = len(spec.growth) + spec.growing
         hurried = self.rng.random() < 0.5
 
         def step() -> None:
             event = steps.pop(0)
             if program.is_done:
                 return
-            program.opened = True
+            if not program.opened:
+                program.opened, program.opened_s = True, self.now_s
             if isinstance(event, ev.PageAdded):
                 program.sent += event.count
             self.drive(event)
-            if steps and len(steps) <= len(spec.growth):
+            if steps and len(steps) <= grows:
                 self.after(self.rng.random() * sum(spec.durations) / self.settings.slots, step)
             elif steps:
                 self.after(0.0 if hurried else self.delay_s(), step)
@@ -296,7 +304,7 @@ class World:
                     program.spared.add(spared[1])
             self.drive(ev.ProgramDropped(program.number))
 
-    # -- the end -------------------------------------------------------------------------
+    # -- the end -----------------------------------------------------------------------
 
     def _check_end(self) -> None:
         for program in self.programs.values():
@@ -320,7 +328,6 @@ class World:
         for (now_s, event), answer in zip(self.history, self.answers, strict=True):
             effects = [signature(effect) for effect in again.handle(event, now_s)]
             assert effects == answer, "the same events gave other effects"
-
 
 
 def signature(effect: ev.Effect) -> tuple[Any, ...]:

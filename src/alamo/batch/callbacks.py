@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import traceback
 from collections.abc import Iterable
 
 from alamo.batch.outcomes import Program
@@ -59,5 +60,8 @@ def _call(program: Program, element: int) -> BaseException | None:
     except BaseException as error:
         what = "a compiled task" if element < 0 else program.title(element)
         log.exception("the callback of %s raised %s", what, type(error).__name__)
-        return error
+        # It is kept; the frames would keep what they hold, also tasks, which no collector sees.
+        traceback.clear_frames(error.__traceback__)
+        trace = error.__traceback__
+        return error.with_traceback(trace.tb_next if trace is not None else None)
     return None

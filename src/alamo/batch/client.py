@@ -19,6 +19,7 @@ from typing import Any
 from alamo import linux
 from alamo.batch import launch, spill
 from alamo.batch.callbacks import CallbackRunner
+from alamo.batch.logs import show
 from alamo.batch.outcomes import Program
 from alamo.batch.registration import await_welcome, connect, register
 from alamo.batch.waiting import deadline_of, left_until
@@ -36,7 +37,7 @@ log = logging.getLogger("alamo")
 _UIDS_A_CLIENT = 1 << 40
 #: How the pickle of a function ends that is its module and name: STACK_GLOBAL, MEMOIZE, STOP.
 _REFERENCE_END = b"\x93\x94."
-#: After the connection broke, how long the manager's exit status is waited for.
+#: How long an end that is under way is waited for before it is forced.
 _EXIT_WAIT_S = 2.0
 
 _clients: weakref.WeakSet[Client] = weakref.WeakSet()
@@ -77,12 +78,17 @@ class Client:
         self.broken: BatchBroken | None = None
         self.ended = threading.Event()
         self._leaving = False
+        self._why = ""
         self.memory = spill.ResultMemory(spill.default_budget_bytes(), self._release_blocks)
         if sock is not None:
             self._sock, welcome = sock, await_welcome(sock, self._reader)
         else:
             self._sock = connect(self.address)
-            welcome = register(self._sock, self._reader, self.address, self.secret_path)
+            try:
+                welcome = register(self._sock, self._reader, self.address, self.secret_path)
+            except BaseException:
+                self._sock.close()
+                raise
         self.number, self.slots = welcome.client, welcome.slots
         self.address, self.secret_path = welcome.address, welcome.secret_path
         self.host, self.manager_pid = welcome.host, welcome.pid
@@ -101,6 +107,7 @@ class Client:
         try:
             client = cls("", "", sock)
         except BaseException:
+            sock.close()
             linux.kill_tree(process.pid)
             process.wait()
             raise
@@ -123,6 +130,9 @@ class Client:
             except OSError as error:
                 self.check_broken()
                 raise BatchBroken(f"the connection to the manager is broken: {error}") from error
+            except BaseException:  # Ctrl-C: what comes next would be read as the rest of this
+                self._shut_down("sending to it was interrupted")
+                raise
 
     def check_open(self) -> None:
         """Raise unless work can be submitted."""
@@ -141,6 +151,7 @@ class Client:
         """An empty program, known here and not yet to the manager."""
         program = Program(next(self._program_numbers), self)
         self._programs[program.number] = program
+        self.check_broken()  # behind the line above: _break has seen the program, or we see it
         return program
 
     def forget_program(self, program: Program) -> None:
@@ -185,9 +196,12 @@ class Client:
             while self._reader.receive(self._sock):
                 for message in self._reader.messages():
                     self._take(message)
-        except (OSError, ProtocolError, ValueError) as error:
+        except (OSError, ProtocolError, BatchBroken) as error:
             reason = str(error)
-        self._connection_ended(reason)
+        except Exception as error:  # whatever it is, nobody may wait for ever
+            log.exception("a message of the manager could not be handled")
+            reason = f"{type(error).__name__}: {error}"
+        self._connection_ended(reason or self._why)
 
     def _take(self, message: msg.Message) -> None:
         match message:
@@ -210,7 +224,7 @@ class Client:
             case msg.BlocksGone(blocks):
                 self.memory.blocks.gone(blocks)
             case msg.Logged(name, level, text):
-                logging.getLogger(name).log(level, "%s", text)
+                show(name, level, text)
             case msg.Ended(reason):
                 self._ended_by_manager(reason)
 
@@ -231,28 +245,15 @@ class Client:
     def _connection_ended(self, reason: str) -> None:
         if not self._leaving:
             text = f"the manager (pid {self.manager_pid} on {self.host}) is gone"
-            text += self._manager_status() + (f": {reason}" if reason else "")
+            text += launch.bury(self.process, self.address) + (f": {reason}" if reason else "")
             self._break(BatchBroken(text))
         self._break_off(BatchBroken("this process has left the Batch"))
         self.ended.set()
         self.callbacks.stop()
+        self._shut_down("")  # wakes a sender, who holds the lock
         with self._send_lock:
             self._sock.close()
         self._reader.close()
-        self.hang_up()  # wakes a sender, who holds the lock
-        with self._send_lock:
-            self._sock.close()
-
-    def _manager_status(self) -> str:
-        if self.process is None:
-            return ""
-        try:
-            status = self.process.wait(timeout=_EXIT_WAIT_S)
-        except subprocess.TimeoutExpired:
-            return ""
-        if status < 0:
-            return f", ended by signal {-status}; killed from outside, perhaps for lack of memory"
-        return f", it exited with status {status}"
 
     def _break(self, error: BatchBroken) -> None:
         if self.broken is None:
@@ -283,11 +284,16 @@ class Client:
     def hang_up(self) -> None:
         """End the connection; for clients other than the primary."""
         self._leaving = True
+        self._shut_down("")
+        self._end_thread(self._receiver, _EXIT_WAIT_S)
+
+    def _shut_down(self, why: str) -> None:
+        """Wake whoever sends or receives."""
+        self._why = why
         try:
             self._sock.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass
-        self._end_thread(self._receiver, _EXIT_WAIT_S)
 
     def join(self, timeout_s: float | None) -> None:
         """Wait until all work is done, its callbacks have run and the manager has ended."""
@@ -314,19 +320,23 @@ class Client:
     def terminate(self) -> None:
         """End the service at once and wait until its processes are gone."""
         self.closed = True
-        try:
-            if not self.ended.is_set():
-                self.send([msg.TerminateAsked()])
-        except BatchBroken:
-            pass
-        self.ended.wait(timeout=5.0)
+        if self.ended.is_set() or self._ask_to_end():
+            self.ended.wait(timeout=_EXIT_WAIT_S)
         if self.process is not None:
-            try:
-                self.process.wait(timeout=5.0)
-            except subprocess.TimeoutExpired:
-                linux.kill_tree(self.process.pid)
-                self.process.wait()
+            launch.end(self.process, self.address, self.ended.is_set())
         self.hang_up()
+
+    def _ask_to_end(self) -> bool:
+        """Whether the manager can be asked: not so when it takes nothing from us."""
+        if not self._send_lock.acquire(timeout=_EXIT_WAIT_S):
+            return False
+        try:
+            data = encode_all([msg.TerminateAsked()])
+            return self._sock.send(data, socket.MSG_DONTWAIT) == len(data)
+        except OSError:
+            return False
+        finally:
+            self._send_lock.release()
 
     # -- fork ------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from alamo.core.hazards import HazardTracker
 from alamo.errors import AlamoError, GraphError, SerializationError, UsageError
 from alamo.protocol import messages as msg
 from alamo.protocol import pickling
+from alamo.protocol.importable import importable
 from alamo.protocol.pickling import ATOMS, ATOMS_PROTOCOL
 
 if TYPE_CHECKING:
@@ -63,11 +64,13 @@ class Compiler:
     def compile(self, tasks: Sequence[Task]) -> None:
         """Send all tasks; nothing runs yet."""
         client, program = self._client, self.program
+        importable.scan()
         compiling.compiler = self
         try:
             client.send([msg.Opened(program.number, os.getcwd())])
-            for start in range(0, len(tasks), PAGE):
-                self._add_page(tasks[start : start + PAGE])
+            with client.blocks.helped():
+                for start in range(0, len(tasks), PAGE):
+                    self._add_page(tasks[start : start + PAGE])
         except BaseException:
             for task in tasks:
                 if getattr(task, "program", None) is program:
@@ -321,7 +324,7 @@ def _pickle_plain(tasks: Sequence[Task]) -> list[bytes] | None:
 
 
 def _have_accesses(tasks: Sequence[Task]) -> bool:
-    return any([task.reads or task.writes for task in tasks])
+    return any([t.reads or t.writes for t in tasks])  # noqa: C419  a generator is slower
 
 
 def _column_of_uids(tasks: Sequence[Task], first: int, end: int) -> array[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,10 +14,15 @@ from alamo.errors import UsageError
 from alamo.protocol import auth
 from alamo.protocol import messages as msg
 from alamo.protocol.framing import encode
+from alamo.protocol.importable import importable
 
 #: Open files that a manager needs a worker, and besides.
 _FILES_A_WORKER = 6
 _FILES_BESIDE = 64
+#: How long the exit status of a manager is waited for whose connection has ended.
+_STATUS_WAIT_S = 2.0
+#: How long a manager may take that has begun to end: it waits for its nursery itself.
+_END_WAIT_S = 5.0
 
 
 def granted_cores() -> int:
@@ -106,9 +112,41 @@ def start_manager(slots: int, log_level: int) -> tuple[subprocess.Popen[bytes], 
     )
     theirs.close()
     path = [os.path.abspath(entry) for entry in sys.path]
+    importable.fix_path(path)
     ours.sendall(
         encode(
             msg.Setup(msg.VERSION, secret, root, slots, log_level, path, os.getcwd(), os.getpid())
         )
     )
     return process, ours
+
+
+def bury(process: subprocess.Popen[bytes] | None, address: str) -> str:
+    """What is known of a manager's end; if it was killed, what it has left behind is removed."""
+    if process is None:
+        return ""
+    try:
+        status = process.wait(timeout=_STATUS_WAIT_S)
+    except subprocess.TimeoutExpired:
+        return ""
+    if status >= 0:
+        return f", it exited with status {status}"
+    _clear(address)
+    return f", ended by signal {-status}; killed from outside, perhaps for lack of memory"
+
+
+def end(process: subprocess.Popen[bytes], address: str, under_way: bool) -> None:
+    """Wait until a manager has ended; kill it, with all its descendants, if it takes long."""
+    try:
+        process.wait(timeout=_END_WAIT_S if under_way else _STATUS_WAIT_S / 2)
+    except subprocess.TimeoutExpired:
+        linux.kill_tree(process.pid)
+        process.wait()
+    if process.returncode < 0:
+        _clear(address)
+
+
+def _clear(address: str) -> None:
+    """Remove what a killed manager could not: processes, if its nursery died too, and files."""
+    runtime_dir.kill_processes_of(runtime_dir.name_of(address))
+    shutil.rmtree(os.path.dirname(address), ignore_errors=True)

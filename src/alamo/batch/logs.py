@@ -23,3 +23,11 @@ def set_up_logging(level: int) -> None:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
         logger.addHandler(handler)
+
+
+def show(name: str, level: int, text: str) -> None:
+    """Log what another process of the Batch had to say.  Never raises, whatever handlers do."""
+    try:
+        logging.getLogger(name).log(level, "%s", text)
+    except Exception:
+        logging.getLogger("alamo").debug("a log handler failed", exc_info=True)

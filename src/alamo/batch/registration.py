@@ -34,7 +34,11 @@ def connect(address: str) -> socket.socket:
 
 
 def await_welcome(sock: socket.socket, reader: MessageReader[msg.Message]) -> msg.Welcome:
-    """The first words of a manager to the process that started it, on their socket pair."""
+    """The first words of a manager to the process that started it, on their socket pair.
+
+    Raises:
+        BatchBroken: it could not start, or ended meanwhile.
+    """
     sock.settimeout(_HANDSHAKE_S)
     welcome = _next_message(sock, reader)
     sock.settimeout(None)
@@ -82,6 +86,8 @@ def _next_message(sock: socket.socket, reader: MessageReader[msg.Message]) -> ms
     try:
         while True:
             for message in reader.messages():
+                if isinstance(message, msg.Ended):
+                    raise BatchBroken(message.reason or "the Batch has ended")
                 return message
             if not reader.receive(sock):
                 raise BatchBroken("the manager ended while this client registered")

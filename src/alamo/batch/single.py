@@ -15,6 +15,7 @@ from alamo.batch.shared import SharedObjects
 from alamo.errors import AlamoError, SerializationError, UsageError
 from alamo.protocol import messages as msg
 from alamo.protocol import pickling
+from alamo.protocol.importable import importable
 from alamo.protocol.pickling import ATOMS
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class SingleTasks:
             program = self._open()
             assert self._shared is not None
             self._shared.forget()
+            importable.scan()
             compiling.compiler = _NoHandles
             try:
                 number = self._function_number(task)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from alamo.errors import UsageError
 from alamo.protocol.blocks import BlockReader
 from alamo.protocol.records import Record
 
@@ -34,9 +35,15 @@ _decode_record = msgspec.msgpack.Decoder(Record).decode
 
 
 def default_budget_bytes() -> int:
-    """The budget: ALAMO_RESULT_MEMORY, else a quarter of the machine's memory."""
+    """The budget: ALAMO_RESULT_MEMORY, else a quarter of the machine's memory.
+
+    Raises:
+        UsageError: the variable is no number.
+    """
     given = os.environ.get(VARIABLE)
     if given:
+        if not given.isdecimal():
+            raise UsageError(f"{VARIABLE} is a number of bytes, not {given!r}")
         return int(given)
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // _SHARE
 

@@ -31,18 +31,24 @@ class ReadyRanges:
         return self._count
 
     def add(self, elements: Sequence[int]) -> None:
-        """Add a range at the end."""
+        """Add a range at the end.  Neighbours become one, so single tasks make chunks too."""
         assert isinstance(elements, range)
-        if elements:
-            self._ranges.append(elements)
-            self._count += len(elements)
+        ranges = self._ranges
+        self._count += len(elements)
+        if ranges and ranges[-1].stop == elements.start:
+            ranges[-1] = range(ranges[-1].start, elements.stop)
+        elif elements:
+            ranges.append(elements)
 
     def give_back(self, elements: Sequence[int]) -> None:
         """Add a range that was dealt before in front: its elements are the oldest."""
         assert isinstance(elements, range)
-        if elements:
-            self._ranges.appendleft(elements)
-            self._count += len(elements)
+        ranges = self._ranges
+        self._count += len(elements)
+        if ranges and elements.stop == ranges[0].start:
+            ranges[0] = range(elements.start, ranges[0].stop)
+        elif elements:
+            ranges.appendleft(elements)
 
     def take(self, count: int) -> range:
         """Up to ``count`` of the oldest elements, which lie in one range."""

@@ -332,7 +332,7 @@ class Scheduler:
         for program in self.programs.values():
             program.check()
             assert not program.skipped
-            assert program.unfinished or not (program.started or program.dropped)
+            assert program.unfinished or program.growing or not (program.started or program.dropped)
             marked = {e for e, s in enumerate(program.state) if s == DEALT}
             assert marked == dealt.get(program, set()), (program.number, marked)
             assert program.queued == (len(program.ready) > 0)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("alamo.manager")
 
+#: A Hello is smaller; who sends more before it has proved who it is gets no memory for it.
+STRANGER_FRAME_MAX = 4096
+
 
 class Client:
     """One connected client.
@@ -45,7 +48,12 @@ class Client:
         self.blocks: dict[int, int] = {}
         self._nonce = auth.make_secret()
         self.connection = Connection(
-            service.loop, sock, msg.ClientMessage, self._on_message, self._on_close
+            service.loop,
+            sock,
+            msg.ClientMessage,
+            self._on_message,
+            self._on_close,
+            STRANGER_FRAME_MAX,
         )
         if primary:
             self._welcome(service.setup.pid, -1, b"")
@@ -53,6 +61,16 @@ class Client:
             self._refuse("this Batch belongs to another user")
         else:
             self.connection.send(msg.Challenge(self._nonce))
+
+    @property
+    def is_stranger(self) -> bool:
+        """Whether it is connected and has not yet proved who it is."""
+        return self.number < 0 and not self.connection.closed
+
+    def expire(self, why: str) -> None:
+        """Send it away if it is a stranger."""
+        if self.is_stranger:
+            self._refuse(why)
 
     # -- letting in --------------------------------------------------------------------
 
@@ -75,6 +93,7 @@ class Client:
     def _welcome(self, pid: int, worker: int, nonce: bytes) -> None:
         service = self._service
         self.number = service.next_client()
+        self.connection.trust()
         self.pid = pid
         self.worker = worker
         self._depth = service.depth_of_worker(worker) + 1 if worker >= 0 else 0

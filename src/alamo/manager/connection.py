@@ -11,7 +11,12 @@ from typing import Any
 
 from alamo.errors import ProtocolError
 from alamo.manager.loop import Loop
-from alamo.protocol.framing import MessageReader, encode, send_with_descriptors
+from alamo.protocol.framing import (
+    FRAME_MAX_BYTES,
+    MessageReader,
+    encode,
+    send_with_descriptors,
+)
 from alamo.protocol.messages import Message
 
 #: Frames up to this size are joined before they are sent.
@@ -37,11 +42,12 @@ class Connection:
         types: Any,
         on_message: Callable[[Message], None],
         on_close: Callable[[str], None],
+        frame_max: int = FRAME_MAX_BYTES,
     ) -> None:
         sock.setblocking(False)
         self._loop = loop
         self.sock = sock
-        self._reader: MessageReader[Message] = MessageReader(types)
+        self._reader: MessageReader[Message] = MessageReader(types, frame_max)
         self._on_message = on_message
         self._on_close = on_close
         self._out: deque[tuple[memoryview, Sequence[int]]] = deque()
@@ -178,9 +184,17 @@ class Connection:
         if not quiet:
             self._on_close(reason)
 
-    def flush_blocking(self, timeout_s: float) -> None:
-        """Send what is queued before the process ends."""
+    def flush_blocking(self, timeout_s: float | None) -> None:
+        """Send what is queued before the process ends.
+
+        Args:
+            timeout_s: how long the peer may take nothing; ``None``: as long as it lives.
+        """
         if self.closed:
             return
         self.sock.settimeout(timeout_s)
         self.flush()
+
+    def trust(self) -> None:
+        """The peer has proved who it is: its frames may be large."""
+        self._reader.frame_max = FRAME_MAX_BYTES

@@ -11,9 +11,10 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from typing import Protocol
 
-from alamo import linux
+from alamo import linux, runtime_dir
 from alamo.manager.connection import Connection
 from alamo.manager.loop import Loop
 from alamo.protocol import messages as msg
@@ -31,6 +32,11 @@ log = logging.getLogger("alamo.manager")
 
 #: How long to wait for the exit status of a worker whose connection has ended.
 _STATUS_WAIT_S = 1.0
+#: Nurseries that die before they are up, in a row, until no further one is tried.
+_NURSERIES_MAX = 10
+#: At the end of the service: for the nursery to end its children, for the rest to be killed.
+_NURSERY_END_S = 3.0
+_LAST_SWEEP_S = 1.0
 
 
 class PoolOwner(Protocol):
@@ -41,6 +47,9 @@ class PoolOwner(Protocol):
 
     def on_worker_dead(self, worker: WorkerProcess) -> None:
         """A worker's process is gone and all that it sent has been handed over."""
+
+    def on_pool_broken(self, reason: str) -> None:
+        """No worker can be started any more."""
 
 
 class WorkerProcess:
@@ -134,7 +143,8 @@ class Pool:
         #: Workers read this end; when the manager dies the kernel kills them through it.
         self._lifeline_r, self._lifeline_w = os.pipe2(os.O_CLOEXEC)
         self._closing = False
-        self._nursery: subprocess.Popen[bytes] | None = None
+        self._nurseries_failed = 0
+        self._nursery: subprocess.Popen[bytes]
         self._start_nursery()
 
     # -- the nursery -----------------------------------------------------------------
@@ -150,6 +160,7 @@ class Pool:
             [sys.executable, "-P", "-c", code, "alamo.nursery", str(theirs.fileno())],
             pass_fds=(theirs.fileno(),),
             stdin=subprocess.DEVNULL,
+            env={**os.environ, runtime_dir.MARK: runtime_dir.name_of(self._setup.address)},
         )
         theirs.close()
         self._link = Connection(
@@ -166,19 +177,26 @@ class Pool:
             worker = self.workers.get(message.worker)
             if worker is not None:
                 worker.pid, worker.status = message.pid, message.status
+                worker.cause = message.cause or worker.cause
                 self._bury(worker)
+        elif isinstance(message, msg.NurseryReady):
+            self._nurseries_failed = 0
 
     def _on_nursery_gone(self, reason: str) -> None:
         """Workers go on without it: they become our children; a new one starts new ones."""
-        if self._closing or self._nursery is None:
+        if self._closing:
             return
-        try:
-            self._nursery.wait(timeout=1.0)
-        except subprocess.TimeoutExpired:
-            self._nursery.kill()
-            self._nursery.wait()
-        log.warning("the nursery (pid %d) died; starting another", self._nursery.pid)
+        self._nursery.kill()
+        status = self._nursery.wait()
         unborn = [w for w in self.workers.values() if w.pid < 0]
+        self._nurseries_failed += 1
+        if self._nurseries_failed >= _NURSERIES_MAX:
+            self._owner.on_pool_broken(
+                f"the process that starts workers died {_NURSERIES_MAX} times in a row "
+                f"while starting (the last time with status {status})"
+            )
+            return
+        log.warning("the nursery (pid %d) died; starting another", self._nursery.pid)
         self._start_nursery()
         for worker in unborn:
             self._bury(worker)
@@ -186,27 +204,25 @@ class Pool:
 
     def reap(self) -> None:
         """Collect children of the manager itself: workers and strays whose nursery died."""
-        nursery = self._nursery.pid if self._nursery is not None else -1
-        pids = {w.pid: w for w in self.workers.values()}
+        workers = {w.pid: w for w in self.workers.values()}
         for child in linux.children_of(os.getpid()):
-            if child == nursery:
+            if child == self._nursery.pid:
                 continue
-            worker = pids.get(child)
+            worker = workers.get(child)
             if worker is None:
                 linux.kill_tree(child)
             try:
-                pid, status = os.waitpid(child, 0 if worker is None else os.WNOHANG)
+                pid, status = os.waitpid(child, os.WNOHANG)
             except ChildProcessError:
                 continue
             if pid and worker is not None:
                 worker.status = status
                 self._bury(worker)
-        if self._nursery is not None:
-            self._nursery.poll()
+        self._nursery.poll()
 
     # -- workers ---------------------------------------------------------------------
 
-    def spawn(self) -> int:
+    def spawn(self) -> None:
         """Start a worker; it says ``Ready`` when it is up."""
         number = self._numbers
         self._numbers += 1
@@ -229,7 +245,6 @@ class Pool:
         self._link.send(msg.Spawn(number), fds)
         theirs.close()
         os.close(memory_fd)
-        return number
 
     def retire(self, number: int) -> None:
         """Have an idle worker end: it does when its connection does."""
@@ -250,10 +265,15 @@ class Pool:
         self._loop.call_later(_STATUS_WAIT_S, lambda: self._give_up(worker))
 
     def _give_up(self, worker: WorkerProcess) -> None:
-        if self.workers.get(worker.number) is worker:
-            if worker.pid > 0:
-                linux.kill_tree(worker.pid)
-            self._bury(worker)
+        if self.workers.get(worker.number) is not worker:
+            return
+        if worker.pid > 0:
+            linux.kill_tree(worker.pid)
+        worker.cause = (
+            "its connection to the manager ended while it ran, so it was killed: "
+            "the function or a library closed descriptors that were not its own"
+        )
+        self._bury(worker)
 
     def _bury(self, worker: WorkerProcess) -> None:
         if self.workers.get(worker.number) is not worker or worker.buried:
@@ -271,14 +291,17 @@ class Pool:
         self._closing = True
         for worker in self.workers.values():
             worker.connection.close(quiet=True)
-        nursery = self._nursery
-        if nursery is None:
-            return
         self._link.close(quiet=True)
         try:
-            nursery.wait(timeout=3.0)
+            self._nursery.wait(timeout=_NURSERY_END_S)
         except subprocess.TimeoutExpired:
-            linux.kill_tree(nursery.pid)
-            nursery.wait()
-        for child in linux.children_of(os.getpid()):
-            linux.kill_tree(child)
+            linux.kill_tree(self._nursery.pid)
+            self._nursery.wait()
+        deadline = time.monotonic() + _LAST_SWEEP_S
+        while (left := linux.children_of(os.getpid())) and time.monotonic() < deadline:
+            for child in left:  # of a nursery that had died, or of one that had to be killed
+                linux.kill_tree(child)
+            try:
+                os.waitpid(-1, 0)
+            except ChildProcessError:
+                return

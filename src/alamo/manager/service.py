@@ -41,7 +41,7 @@ _MANY = 1024
 class Service:
     """State of one running manager."""
 
-    def __init__(self, loop: Loop, setup: msg.Setup, address: str) -> None:
+    def __init__(self, loop: Loop, setup: msg.Setup, address: str, files: int) -> None:
         self.loop = loop
         self.setup = setup
         self.host = socket.gethostname()
@@ -57,11 +57,10 @@ class Service:
         self._stillbirths = deaths.Stillbirths()
         self._dead: dict[int, WorkerProcess] = {}
         self.blocks_max = blocks_max_of(setup.slots)
-        self.pool = Pool(
-            loop,
-            self,
-            msg.NurserySetup(setup.sys_path, setup.cwd, setup.log_level, address, self.blocks_max),
+        nursery_setup = msg.NurserySetup(
+            setup.sys_path, setup.cwd, setup.log_level, address, self.blocks_max, files
         )
+        self.pool = Pool(loop, self, nursery_setup)
         for _ in range(setup.slots):
             self.pool.spawn()
 
@@ -240,10 +239,13 @@ class Service:
         if client is not None:
             is_range = isinstance(elements, range)
             column = b"" if is_range else _column(elements)
+            linger_s = self._linger_s(number, len(elements))
             client.connection.send(
                 msg.Results(data.remote, elements[0], column, ends, payload, failed, blocks),
-                linger_s=self._linger_s(number, len(elements)),
+                linger_s=linger_s,
             )
+            if not linger_s:  # somebody may wait for it: before anything is decided
+                client.connection.flush()
         if data.inputs or data.objects:
             self._inputs_ended(data, elements)
         if used:
@@ -290,6 +292,11 @@ class Service:
             self.drive(ev.WorkerLost(worker.number))
         worker.connection.close(quiet=True)
         self.blocks.peer_gone(worker.connection)
+        self.check_end()
+
+    def on_pool_broken(self, reason: str) -> None:
+        """No worker can be started any more."""
+        self.session.broken(reason)
         self.check_end()
 
     def _lost(self, worker: WorkerProcess, known: Worker) -> None:

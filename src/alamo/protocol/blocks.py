@@ -10,16 +10,25 @@ from __future__ import annotations
 
 import mmap
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pickle import PickleBuffer
+from typing import TYPE_CHECKING
 
 from alamo import linux
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 #: Buffers from this size on travel in blocks; smaller ones are cheaper inside the pickle.
 BUFFER_MIN_BYTES = 64 * 1024
 #: Free blocks are kept for reuse up to this sum.
 FREE_MAX_BYTES = 256 * 1024 * 1024
 _ALIGN = 64
+#: New blocks from this size on are worth handing to a helper thread, and so many at once.
+_HELPED_MIN_BYTES = 256 * 1024
+_HELPED_MAX = 2
 
 
 class BlockMaker:
@@ -33,6 +42,9 @@ class BlockMaker:
     def __init__(self, origin: int, blocks_max: int) -> None:
         self._next = origin << 32
         self._max = blocks_max
+        self._helper: ThreadPoolExecutor | None = None
+        self._local = threading.local()  # .writes: handed to the helper by this thread
+        self._lock = threading.Lock()
         self._maps: dict[int, mmap.mmap] = {}
         self._free: dict[int, list[int]] = {}
         self._free_bytes = 0
@@ -55,17 +67,26 @@ class BlockMaker:
             spans += (at, len(buffer))
             at += -(-len(buffer) // _ALIGN) * _ALIGN
         size = max(BUFFER_MIN_BYTES, 1 << (max(at, 1) - 1).bit_length())
-        free = self._free.get(size)
-        if free:
-            block = free.pop()
-            self._free_bytes -= size
-            target = self._maps[block]
+        with self._lock:
+            free = self._free.get(size)
+            block = free.pop() if free else -1
+            if block >= 0:
+                self._free_bytes -= size
+                target = self._maps[block]
+        if block >= 0:
             for buffer, offset, length in zip(buffers, spans[::2], spans[1::2], strict=True):
                 target[offset : offset + length] = buffer
             return block, tuple(spans), size, -1
         if len(self._maps) >= self._max:
             return None
         return self._make(buffers, spans, size)
+
+    def copy(self, block: int, spans: Sequence[int]) -> list[bytearray] | None:
+        """Copies out of a block that this process made; ``None`` if it did not."""
+        mapped = self._maps.get(block)
+        if mapped is None:
+            return None
+        return [bytearray(mapped[a : a + n]) for a, n in _pairs(spans)]
 
     def _make(
         self, buffers: Sequence[bytes | memoryview], spans: list[int], size: int
@@ -75,20 +96,51 @@ class BlockMaker:
         try:
             fd = os.memfd_create("alamo-block", os.MFD_CLOEXEC)
             os.ftruncate(fd, size)
-            for buffer, offset in zip(buffers, spans[::2], strict=True):
-                rest = memoryview(buffer)
-                while rest:
-                    done = os.pwrite(fd, rest, offset)
-                    rest, offset = rest[done:], offset + done
             mapped = mmap.mmap(fd, size)
+            self._write(fd, buffers, spans)
         except OSError:
             if fd >= 0:
                 os.close(fd)
             return None
-        block = self._next
-        self._next += 1
-        self._maps[block] = mapped
+        with self._lock:
+            block = self._next
+            self._next += 1
+            self._maps[block] = mapped
         return block, tuple(spans), size, fd
+
+    def _write(self, fd: int, buffers: Sequence[bytes | memoryview], spans: list[int]) -> None:
+        """Write now, or have the helper do it while this thread goes on with the next."""
+        writes: list[Future[None]] | None = getattr(self._local, "writes", None)
+        if self._helper is None or writes is None or sum(map(len, buffers)) < _HELPED_MIN_BYTES:
+            _write_all(fd, buffers, spans)
+            return
+        writes[:] = [write for write in writes if not write.done() or write.exception()]
+        if len(writes) >= _HELPED_MAX:
+            _write_all(fd, buffers, spans)
+            return
+        copy_of_fd = os.dup(fd)
+        writes.append(self._helper.submit(_write_and_close, copy_of_fd, buffers, spans))
+
+    @contextmanager
+    def helped(self) -> Iterator[None]:
+        """Have this thread's blocks filled with a helper's help; at the end all are filled.
+
+        Raises:
+            MemoryError: no shared memory was left.
+        """
+        from concurrent.futures import ThreadPoolExecutor, wait  # 15 ms, which workers do without
+
+        if self._helper is None:
+            self._helper = ThreadPoolExecutor(1, thread_name_prefix="alamo-copy")
+        writes = self._local.writes = []
+        try:
+            yield
+        finally:
+            self._local.writes = None
+            wait(writes)
+        for write in writes:
+            if write.exception() is not None:
+                raise MemoryError(f"no shared memory for the arguments: {write.exception()}")
 
     def freed(self, blocks: Sequence[int]) -> list[int]:
         """Nobody uses these blocks now; returns those that are given up for good."""
@@ -98,14 +150,30 @@ class BlockMaker:
             if mapped is None:
                 continue
             size = len(mapped)
-            if self._free_bytes + size > FREE_MAX_BYTES:
+            with self._lock:
+                if self._free_bytes + size <= FREE_MAX_BYTES:
+                    self._free_bytes += size
+                    self._free.setdefault(size, []).append(block)
+                    continue
                 del self._maps[block]
-                mapped.close()
-                gone.append(block)
-            else:
-                self._free_bytes += size
-                self._free.setdefault(size, []).append(block)
+            mapped.close()
+            gone.append(block)
         return gone
+
+
+def _write_all(fd: int, buffers: Sequence[bytes | memoryview], spans: list[int]) -> None:
+    for buffer, offset in zip(buffers, spans[::2], strict=True):
+        rest = memoryview(buffer)
+        while rest:
+            done = os.pwrite(fd, rest, offset)
+            rest, offset = rest[done:], offset + done
+
+
+def _write_and_close(fd: int, buffers: Sequence[bytes | memoryview], spans: list[int]) -> None:
+    try:
+        _write_all(fd, buffers, spans)
+    finally:
+        os.close(fd)
 
 
 class BlockReader:

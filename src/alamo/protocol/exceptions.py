@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import traceback
 import types
-from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -214,8 +213,10 @@ def rebuild_exception(
 
 def _builtin_base(kind: type[BaseException]) -> type[BaseException]:
     """The first class of Python's own; the user's ``__new__`` may take anything."""
-    mro: Iterable[Any] = kind.__mro__
-    return next(k for k in mro if k.__module__ == "builtins" and issubclass(k, BaseException))
+    for base in kind.__mro__:
+        if base.__module__ == "builtins" and issubclass(base, BaseException):
+            return base
+    return BaseException
 
 
 def load_exception(data: bytes, what: str) -> BaseException:

@@ -54,9 +54,14 @@ class MessageReader(Generic[M]):
 
     Args:
         types: a union of message classes; any other message is a ``ProtocolError``.
+        frame_max: bytes that a message may have.
+
+    Attributes:
+        frame_max: may be changed; below ``FRAME_MAX_BYTES`` no descriptors are taken either.
     """
 
-    def __init__(self, types: Any) -> None:
+    def __init__(self, types: Any, frame_max: int = FRAME_MAX_BYTES) -> None:
+        self.frame_max = frame_max
         self._decode = msgspec.msgpack.Decoder(types).decode
         self._buffer = bytearray(_READ_BYTES)
         self._view = memoryview(self._buffer)
@@ -81,6 +86,8 @@ class MessageReader(Generic[M]):
                 fds = array("i")
                 fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
                 self._descriptors.extend(fds)
+        if self._descriptors and self.frame_max < FRAME_MAX_BYTES:
+            raise ProtocolError("descriptors from a peer that has not said who it is")
         if flags & socket.MSG_CTRUNC:
             raise ProtocolError(
                 "descriptors were lost on the way: too many open files (see ulimit -n)"
@@ -110,7 +117,7 @@ class MessageReader(Generic[M]):
         """
         while self._end - self._start >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(self._buffer, self._start)
-            if length > FRAME_MAX_BYTES:
+            if length > self.frame_max:
                 raise ProtocolError(f"a frame of {length} bytes is over the limit")
             first = self._start + _LENGTH.size
             if self._end < first + length:

@@ -310,6 +310,8 @@ class NurserySetup(Message):
     address: str
     #: Memory blocks that a worker may have in use at once.
     blocks_max: int
+    #: Descriptors that a task may have open (the soft limit); the manager's own is higher.
+    files: int
 
 
 class Spawn(Message):
@@ -326,11 +328,16 @@ class Spawned(Message):
 
 
 class Exited(Message):
-    """A worker's process ended with this status of ``waitpid``."""
+    """A worker's process ended with this status of ``waitpid``, or could not be started."""
 
     worker: int
     pid: int
     status: int
+    cause: str = ""
+
+
+class NurseryReady(Message):
+    """The nursery is up."""
 
 
 ClientMessage = (
@@ -368,7 +375,7 @@ ToWorker = (
 )
 WorkerMessage = Ready | Finished | Stopped | BlockMade | BlocksGone | Logged
 ToNursery = NurserySetup | Spawn
-NurseryMessage = Spawned | Exited | Logged
+NurseryMessage = NurseryReady | Spawned | Exited
 
 #: Messages that one file descriptor travels with, and how many.
 DESCRIPTORS: dict[type[Message], int] = {BlockMade: 1, Spawn: 5}

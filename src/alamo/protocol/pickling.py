@@ -6,18 +6,18 @@ by name: ``__main__``, lambdas, functions of a notebook, modules outside ``sys.p
 
 from __future__ import annotations
 
-import os
+import io
 import pickle
-import sys
+import weakref
 from collections.abc import Callable, Sequence
 from pickle import PickleBuffer
-from types import ModuleType
 from typing import Any
 
 import cloudpickle
 
 from alamo.errors import AlamoError, SerializationError
 from alamo.protocol.blocks import BUFFER_MIN_BYTES
+from alamo.protocol.importable import importable
 
 PROTOCOL = 5
 #: Values of these types hold no references, buffers or classes.
@@ -25,9 +25,9 @@ ATOMS: frozenset[type] = frozenset({int, float, str, bool, type(None), complex})
 #: For them the older protocol, which has no frames: half the bytes of a small pickle.
 ATOMS_PROTOCOL = 3
 
-#: Modules that workers cannot import, registered with cloudpickle; name -> importable.
-_modules: dict[str, bool] = {"__main__": False, "builtins": True}
-_by_value = False
+#: Classes of this process that were pickled by value, and those that came by value.
+_native: weakref.WeakSet[type] = weakref.WeakSet()
+_foreign: weakref.WeakSet[type] = weakref.WeakSet()
 
 
 def dump(value: Any) -> tuple[bytes, list[PickleBuffer]]:
@@ -44,23 +44,58 @@ def dump(value: Any) -> tuple[bytes, list[PickleBuffer]]:
         buffers.append(buffer)
         return False
 
-    if not _by_value:
-        try:
-            data = pickle.dumps(value, PROTOCOL, buffer_callback=in_band)
-        except AlamoError:
-            raise
-        except Exception:
-            pass
-        else:
-            if b"__main__" not in data:
-                return data, buffers
-        buffers.clear()
+    try:
+        data = pickle.dumps(value, PROTOCOL, buffer_callback=in_band)
+    except AlamoError:
+        raise
+    except Exception:
+        pass
+    else:
+        if _can_load_there(data):
+            return data, buffers
+    buffers.clear()
     return _dump_by_value(value, in_band), buffers
 
 
+def _can_load_there(data: bytes) -> bool:
+    """Whether a pickle refers to no module that workers cannot import."""
+    for marker in importable.markers:  # noqa: SIM110
+        if marker in data:
+            return False
+    return True
+
+
+class _ByValue(cloudpickle.Pickler):  # type: ignore[misc]
+    """cloudpickle, but a class that comes home keeps its own methods and attributes, and one
+    with slots has slots there too, so that its objects fit the class here."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        reduced = super().reducer_override(obj)
+        if not isinstance(obj, type) or not isinstance(reduced, tuple) or len(reduced) != 6:
+            return reduced
+        if obj not in _foreign:
+            _native.add(obj)
+        make, args, state, *rest, _ = reduced
+        if make is cloudpickle.cloudpickle._make_skeleton_class and "__slots__" in vars(obj):
+            kind, name, bases, namespace, *ids = args
+            args = (kind, name, bases, {**namespace, "__slots__": vars(obj)["__slots__"]}, *ids)
+        return (make, args, state, *rest, set_class_state)
+
+
+def set_class_state(kind: type, state: Any) -> type:
+    """Fill a class that came by value, unless it is from here: cloudpickle would replace the
+    methods of this process's own class by copies with globals of their own."""
+    if kind not in _native:
+        _foreign.add(kind)
+        cloudpickle.cloudpickle._class_setstate(kind, state)
+    return kind
+
+
 def _dump_by_value(value: Any, in_band: Callable[[PickleBuffer], bool] | None) -> bytes:
+    file = io.BytesIO()
     try:
-        return cloudpickle.dumps(value, protocol=PROTOCOL, buffer_callback=in_band)  # type: ignore[no-any-return]
+        _ByValue(file, protocol=PROTOCOL, buffer_callback=in_band).dump(value)
+        return file.getvalue()
     except AlamoError:
         raise
     except Exception as error:
@@ -72,13 +107,12 @@ def _dump_by_value(value: Any, in_band: Callable[[PickleBuffer], bool] | None) -
 
 def dump_in_line(value: Any) -> bytes:
     """Pickle a value that ``dump`` can pickle, with its buffers inside."""
-    if not _by_value:
-        try:
-            data = pickle.dumps(value, PROTOCOL)
-            if b"__main__" not in data:
-                return data
-        except Exception:
-            pass
+    try:
+        data = pickle.dumps(value, PROTOCOL)
+        if _can_load_there(data):
+            return data
+    except Exception:
+        pass
     return _dump_by_value(value, None)
 
 
@@ -89,49 +123,9 @@ def dump_function(function: Callable[..., Any]) -> bytes:
         SerializationError: it cannot be pickled.
     """
     module = getattr(function, "__module__", None)
-    if isinstance(module, str) and not is_importable(module):
-        return _dump_by_value(function, None)
-    data, buffers = dump(function)
-    return data if not buffers else _dump_by_value(function, None)
-
-
-def is_importable(name: str) -> bool:
-    """Whether a fresh interpreter with this ``sys.path`` imports the same module by this name.
-
-    A module that it cannot import is registered with cloudpickle, so that it travels by
-    value from then on.  Answers are kept: looking takes some 100 us.
-    """
-    known = _modules.get(name)
-    if known is not None:
-        return known
-    module = sys.modules.get(name)
-    answer = module is None or _is_found(name, module)
-    _modules[name] = answer
-    if not answer and module is not None:
-        global _by_value
-        _by_value = True
-        cloudpickle.register_pickle_by_value(module)
-    return answer
-
-
-def _is_found(name: str, module: ModuleType) -> bool:
-    parent, _, _ = name.rpartition(".")
-    if parent and not is_importable(parent):
-        return False
-    path = getattr(sys.modules.get(parent), "__path__", None) if parent else None
-    for finder in sys.meta_path:
-        find = getattr(finder, "find_spec", None)
-        try:
-            spec = find(name, path) if find is not None else None
-        except Exception:
-            spec = None
-        if spec is None:
-            continue
-        file = getattr(module, "__file__", None)
-        if file is None or spec.origin is None or not spec.has_location:
-            return True
-        return bool(os.path.realpath(spec.origin) == os.path.realpath(file))
-    return False
+    if isinstance(module, str):
+        importable.look_at(module)
+    return dump_in_line(function)
 
 
 def load(data: bytes | memoryview, buffers: Sequence[Any] = ()) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from alamo.protocol import pickling
-from alamo.protocol.blocks import BlockReader
+from alamo.protocol.blocks import BlockMaker, BlockReader
 from alamo.protocol.messages import Chunk, ObjectDefined
 from alamo.protocol.placeholders import inputs
 from alamo.protocol.records import RESULT, STDOUT, Record
@@ -19,8 +19,9 @@ _decode_record = msgspec.msgpack.Decoder(Record).decode
 class ChunkInputs:
     """What placeholders in the arguments of the current chunk resolve to."""
 
-    def __init__(self, reader: BlockReader) -> None:
+    def __init__(self, reader: BlockReader, maker: BlockMaker) -> None:
         self._reader = reader
+        self._maker = maker
         self._objects: dict[int, dict[int, ObjectDefined]] = {}
         self._outcomes: dict[int, bytes] = {}
         self._program: dict[int, ObjectDefined] = {}
@@ -70,7 +71,9 @@ class ChunkInputs:
     def _load(self, value: bytes, block: int, spans: tuple[int, ...]) -> Any:
         if block < 0:
             return pickling.load(value) if value else None
-        buffers = self._reader.copy(block, spans)
+        buffers = self._maker.copy(block, spans)  # an outcome of this very worker
+        if buffers is None:
+            buffers = self._reader.copy(block, spans)
         if not value:
             value = bytes(buffers.pop(0))
         return pickling.load(value, buffers)

@@ -2,7 +2,8 @@
 
 It opens and unpickles nothing, so a fork is safe and costs a millisecond, whatever the
 user's process holds.  It reaps workers, and kills descendants that outlived their worker.
-When the manager is gone it kills all of them and ends.
+When the manager is gone it kills all of them and ends.  When the nursery itself fails
+the workers go on as children of the manager, which starts another nursery.
 """
 
 from __future__ import annotations
@@ -16,7 +17,15 @@ import time
 
 from alamo import linux
 from alamo.protocol.framing import MessageReader, encode
-from alamo.protocol.messages import Exited, Message, NurserySetup, Spawn, Spawned, ToNursery
+from alamo.protocol.messages import (
+    Exited,
+    Message,
+    NurseryReady,
+    NurserySetup,
+    Spawn,
+    Spawned,
+    ToNursery,
+)
 from alamo.worker.process import worker_main
 
 #: When the manager has gone, descendants get this long to be found and killed.
@@ -42,17 +51,18 @@ class Nursery:
         poll.register(self._sock, select.POLLIN)
         poll.register(self._wake_r, select.POLLIN)
         try:
-            while True:
-                for fd, _ in poll.poll():
-                    if fd == self._wake_r:
-                        os.read(self._wake_r, 4096)
-                        self._reap()
-                    elif not self._receive():
-                        return
+            while self._round([fd for fd, _ in poll.poll()]):
+                pass
         except (BrokenPipeError, ConnectionResetError):
-            return
-        finally:
-            self._end_all()
+            pass
+        self._end_all()
+
+    def _round(self, ready: list[int]) -> bool:
+        """Handle what is ready; ``False`` when the manager is gone."""
+        if self._wake_r in ready:
+            os.read(self._wake_r, 4096)
+            self._reap()
+        return self._sock.fileno() not in ready or self._receive()
 
     def _receive(self) -> bool:
         if not self._reader.receive(self._sock):
@@ -60,13 +70,20 @@ class Nursery:
         for message in self._reader.messages():
             if isinstance(message, NurserySetup):
                 self._setup = message
+                self._tell(NurseryReady())
             elif isinstance(message, Spawn):
                 self._spawn(message.worker, self._reader.take_descriptors(message))
         return True
 
     def _spawn(self, worker: int, fds: list[int]) -> None:
         assert self._setup is not None
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:  # too many processes, no memory: the other workers go on
+            for fd in fds:
+                os.close(fd)
+            self._tell(Exited(worker, 0, 1 << 8, f"the system cannot start a process: {error}"))
+            return
         if pid == 0:
             # Siblings must not hold each other's sockets, or nobody would see an end of stream.
             self._reader.close()
@@ -77,7 +94,10 @@ class Nursery:
         for fd in fds:
             os.close(fd)
         self._workers[pid] = worker
-        self._sock.sendall(encode(Spawned(worker, pid)))
+        self._tell(Spawned(worker, pid))
+
+    def _tell(self, message: Message) -> None:
+        self._sock.sendall(encode(message))
 
     def _reap(self) -> None:
         """Report dead workers; kill whatever else became our child: its worker is dead."""
@@ -90,7 +110,7 @@ class Nursery:
                 break
             worker = self._workers.pop(pid, None)
             if worker is not None:
-                self._sock.sendall(encode(Exited(worker, pid, status)))
+                self._tell(Exited(worker, pid, status))
         for child in linux.children_of(os.getpid()):
             if child not in self._workers:
                 linux.kill_tree(child)
@@ -107,7 +127,8 @@ class Nursery:
 
 
 def main() -> None:
-    """Entry of the nursery process: ``argv[1]`` is the descriptor of its socket."""
+    """Entry of the nursery process: the last argument is the descriptor of its socket."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     linux.become_subreaper()
     linux.set_process_name("alamo-nursery")
     sock = socket.socket(fileno=int(sys.argv[-1]))

@@ -13,6 +13,8 @@ import sys
 
 from alamo import linux
 
+_streams: dict[int, io.TextIOWrapper] = {}
+
 #: Bytes of each stream that are kept: this much of the head and as much of the tail.
 KEPT_BYTES = 512 * 1024
 
@@ -24,9 +26,19 @@ def install(stdout_fd: int, stderr_fd: int) -> None:
     for fd in (stdout_fd, stderr_fd):
         if fd > 2:
             os.close(fd)
-    sys.stdout = sys.__stdout__ = _stream(1)  # type: ignore[misc]
-    sys.stderr = sys.__stderr__ = _stream(2)  # type: ignore[misc]
+    put_streams_back()
     linux.unbuffer_c_stdout()
+
+
+def put_streams_back() -> None:
+    """Make ``sys.stdout`` and ``sys.stderr`` ours again, if a task replaced or closed them."""
+    for fd, name in ((1, "stdout"), (2, "stderr")):
+        stream = _streams.get(fd)
+        if stream is None or stream.closed:
+            stream = _streams[fd] = _stream(fd)
+        if getattr(sys, name) is not stream:
+            setattr(sys, name, stream)
+            setattr(sys, f"__{name}__", stream)
 
 
 def _stream(fd: int) -> io.TextIOWrapper:

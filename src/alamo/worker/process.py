@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -50,7 +51,7 @@ class Worker:
         self._chunks: deque[Chunk] = deque()
         self._blocks = BlockReader(lending=False)
         self._maker = BlockMaker(WORKER_ORIGIN + number, blocks_max)
-        self._inputs = ChunkInputs(self._blocks)
+        self._inputs = ChunkInputs(self._blocks, self._maker)
         self._functions = FunctionTable()
         self._surroundings = Surroundings()
         self._epoch = 0
@@ -115,6 +116,7 @@ class Worker:
                     self._surroundings.cwd,
                     error,
                 )
+        output.put_streams_back()
         done = self._runner.run(chunk)
         if done < chunk.count:
             self._stop(chunk.seq + done)
@@ -149,6 +151,10 @@ def worker_main(number: int, fds: list[int], setup: NurserySetup) -> None:
     try:
         default_signals()
         linux.die_with_writer(fds[4])
+        linux.leave_process_group()
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (setup.files, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+        )
         linux.become_subreaper()
         linux.keep_freed_memory()
         linux.set_process_name(f"alamo-worker-{number}")
