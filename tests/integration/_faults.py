@@ -232,6 +232,11 @@ def print_then_die(out: str, err: str, how: str = "SIGKILL") -> None:
     die(how)
 
 
+def much_data(batch: Any) -> Any:
+    """A program of some ten megabytes, all of which goes through the socket."""
+    return batch.compile([batch.function(len, b"%d" % i * 200) for i in range(20_000)])
+
+
 # -- clients that are processes of their own --------------------------------------------------
 
 

@@ -43,7 +43,9 @@ if __name__ == "__main__":
 """
 
 
-def script(tmp_path: Path, what: str = "wait", **options: object) -> tuple[f.Script, list[int], str]:
+def script(
+    tmp_path: Path, what: str = "wait", **options: object
+) -> tuple[f.Script, list[int], str]:
     """The client, the processes of its Batch, and the Batch, pickled."""
     client = f.Script(PRIMARY, tmp_path / "log", what, **options)
     try:
@@ -136,7 +138,7 @@ def test_ctrl_c_while_data_is_sent(tmp_path: Path) -> None:
         os.kill(manager, signal.SIGSTOP)
         threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
         try:
-            batch.compile([batch.function(len, b"x" * 50_000_000)]).run()
+            f.much_data(batch).run()
         except KeyboardInterrupt:
             print("interrupted")
         os.kill(manager, signal.SIGCONT)

@@ -158,7 +158,7 @@ def test_killed_while_data_is_sent(batch: Batch) -> None:
     """A client in the middle of sending gets an error, not a broken pipe signal or a hang."""
     manager = f.manager_of(batch)
     os.kill(manager, signal.SIGSTOP)
-    waiter = Waiter(lambda: batch.compile([batch.function(len, b"x" * 50_000_000)]).run())
+    waiter = Waiter(lambda: f.much_data(batch).run())
     time.sleep(0.1)
     os.kill(manager, signal.SIGKILL)
     waiter.join(f.WAIT_S)
@@ -170,7 +170,7 @@ def test_terminate_while_manager_is_stopped_and_a_sender_waits() -> None:
     manager = f.manager_of(batch)
     everybody = [manager, *f.descendants(manager)]
     os.kill(manager, signal.SIGSTOP)
-    waiter = Waiter(lambda: batch.compile([batch.function(len, b"x" * 50_000_000)]).run())
+    waiter = Waiter(lambda: f.much_data(batch).run())
     time.sleep(0.1)
     begin = time.monotonic()
     batch.terminate()

@@ -155,8 +155,9 @@ class Client:
         return program
 
     def forget_program(self, program: Program) -> None:
-        """No outcomes of the program are expected."""
+        """The program will not be started."""
         self._programs.pop(program.number, None)
+        self._tell(msg.Dropped(program.number))
 
     def function_number(self, function: Callable[..., Any]) -> int:
         """The number of a function that the manager knows, sending it if it is new.
@@ -182,9 +183,13 @@ class Client:
         return number
 
     def _release_blocks(self, blocks: list[int]) -> None:
+        self._tell(msg.BlocksReleased(blocks))
+
+    def _tell(self, message: msg.Message) -> None:
+        """Send something that is of no use to a manager that is gone."""
         if self.broken is None and not self.ended.is_set():
             try:
-                self.send([msg.BlocksReleased(blocks)])
+                self.send([message])
             except BatchBroken:
                 pass
 
@@ -196,11 +201,9 @@ class Client:
             while self._reader.receive(self._sock):
                 for message in self._reader.messages():
                     self._take(message)
-        except (OSError, ProtocolError, BatchBroken) as error:
-            reason = str(error)
         except Exception as error:  # whatever it is, nobody may wait for ever
-            log.exception("a message of the manager could not be handled")
-            reason = f"{type(error).__name__}: {error}"
+            known = isinstance(error, (OSError, ProtocolError, BatchBroken))
+            reason = str(error) if known else repr(error)
         self._connection_ended(reason or self._why)
 
     def _take(self, message: msg.Message) -> None:

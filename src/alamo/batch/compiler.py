@@ -76,8 +76,6 @@ class Compiler:
                 if getattr(task, "program", None) is program:
                     task.program, task.index = None, -1
             client.forget_program(program)
-            if client.broken is None:
-                client.send([msg.Dropped(program.number)])
             raise
         finally:
             compiling.compiler = None

@@ -29,6 +29,8 @@ from alamo.protocol.messages import Finished
 #: Outcomes are announced after this long even when the chunk goes on.
 FLUSH_NS = 5_000_000
 _LAG_S = 0.0002
+#: Outcomes larger than this go through the socket alone instead of a shared buffer.
+ALONE_BYTES = PAYLOAD_BYTES // 2
 
 
 class OutcomeBuffer:
@@ -78,17 +80,21 @@ class OutcomeBuffer:
         self.flush_at_ns = now_ns + FLUSH_NS
         self._failed, self._blocks = [], []
 
-    def fits(self, size: int) -> bool:
-        """Whether an outcome of that size can be appended."""
-        return self.size + size <= PAYLOAD_BYTES and self.count < ENDS_MAX
-
-    def append(self, data: bytes) -> None:
-        """Record the next element's outcome; the caller then stores NEXT."""
-        end = self.size + len(data)
-        self._payload[self.size : end] = data
-        self._ends[self.count] = end
-        self.size = end
-        self.count += 1
+    def append(self, data: bytes) -> bool:
+        """Record the next element's outcome, if it fits; the caller then stores NEXT."""
+        count = self.count
+        if count == ENDS_MAX:
+            return False
+        if data:
+            size = self.size
+            end = size + len(data)
+            if end > PAYLOAD_BYTES or end - size > ALONE_BYTES:
+                return False
+            self._payload[size:end] = data
+            self.size = end
+        self._ends[count] = self.size
+        self.count = count + 1
+        return True
 
     def mark_failed(self) -> None:
         """The outcome recorded last is a failure."""

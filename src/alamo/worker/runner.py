@@ -21,19 +21,16 @@ from alamo.errors import SerializationError
 from alamo.protocol import exceptions, pickling
 from alamo.protocol.blocks import BUFFER_MIN_BYTES, BlockMaker, raw_views
 from alamo.protocol.framing import encode, send_all
-from alamo.protocol.layout import LIMIT, NEXT, PAYLOAD_BYTES, SINCE, SharedMemory
+from alamo.protocol.layout import LIMIT, NEXT, SINCE, SharedMemory
 from alamo.protocol.messages import BlockMade, Chunk
 from alamo.protocol.placeholders import inputs
 from alamo.protocol.records import OK, RAISED, Record
 from alamo.worker import output
 from alamo.worker.inputs import ChunkInputs
-from alamo.worker.outcomes import OutcomeBuffer
+from alamo.worker.outcomes import ALONE_BYTES, OutcomeBuffer
 from alamo.worker.surroundings import LOOK_AFTER_NS, Surroundings
 
 _encode_record = msgspec.msgpack.Encoder().encode
-
-#: Outcomes larger than this go through the socket alone instead of a shared buffer.
-ALONE_BYTES = PAYLOAD_BYTES // 2
 
 
 class FunctionTable:
@@ -113,7 +110,8 @@ class Runner:
         args = chunk.args
         functions = self._functions_of(chunk)
         apart = self._inputs.enter(chunk)
-        fused = chunk.fused
+        fused, special = chunk.fused, bool(chunk.keep)
+        append = outcomes.append
         seq, start, position = chunk.seq, 0, 0
         now = clock()
         cells[NEXT] = seq
@@ -143,7 +141,8 @@ class Runner:
             if now - begun > LOOK_AFTER_NS or surroundings.touched:
                 surroundings.restore()
                 self._after_task()
-            self._record(chunk, position, seq, data, ok, now - begun, now)
+            if not ok or special or self._record_block >= 0 or not append(data):
+                self._record(chunk, position, seq, data, ok, now - begun, now)
             start = end
             seq += 1
             cells[NEXT] = seq
@@ -214,20 +213,20 @@ class Runner:
     def _record(
         self, chunk: Chunk, position: int, seq: int, data: bytes, ok: bool, took_ns: int, now: int
     ) -> None:
+        """Record an outcome that does not simply go into the buffer."""
         outcomes = self._outcomes
-        size = len(data)
         if chunk.keep and position in chunk.keep:
             self._inputs.keep(chunk, position, data)
-        if size > ALONE_BYTES:
+        if len(data) > ALONE_BYTES:
             outcomes.flush(now - took_ns)
             block, self._record_block = self._record_block, -1
             outcomes.send_alone(chunk.number, position, data, not ok, block, took_ns)
             outcomes.begin(chunk.number, seq + 1, position + 1, now)
             return
-        if not outcomes.fits(size):
+        if not outcomes.append(data):
             outcomes.flush(now - took_ns)
             outcomes.begin(chunk.number, seq, position, now - took_ns)
-        outcomes.append(data)
+            outcomes.append(data)
         if not ok:
             outcomes.mark_failed()
         if self._record_block >= 0:
