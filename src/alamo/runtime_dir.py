@@ -100,9 +100,13 @@ def make_runtime_dir(root: str) -> Path:
     name = f"{pid}-{linux.process_start_ticks(pid)}-{secrets.token_hex(4)}"
     unfinished = parent / f".{name}"
     unfinished.mkdir(mode=0o700)
-    lock = os.open(unfinished / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(lock, fcntl.LOCK_EX)  # never closed: it lasts as long as the process
-    unfinished.rename(parent / name)
+    try:
+        lock = os.open(unfinished / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX)  # never closed: it lasts as long as the process
+        unfinished.rename(parent / name)
+    except OSError:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
     return parent / name
 
 

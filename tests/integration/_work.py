@@ -417,7 +417,7 @@ def stir(label: str, reads: list[str], writes: list[str]) -> str:
     for path in writes:
         target = Path(path)
         if target.is_dir():
-            for file in sorted(target.iterdir()):
+            for file in sorted(p for p in target.rglob("*") if p.is_file()):
                 file.write_text(f"{text} {file.read_text()[:8]}")
         else:
             target.write_text(text)

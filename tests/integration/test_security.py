@@ -8,6 +8,7 @@ import pickle
 import socket
 import stat
 import struct
+import subprocess
 import tempfile
 import threading
 import time
@@ -19,6 +20,8 @@ import _faults as f
 import pytest
 
 from alamo import AuthenticationFailed, Batch, BatchBroken, UsageError
+from alamo.batch import launch
+from alamo.errors import ProtocolError
 from alamo.manager.door import STRANGERS_MAX
 from alamo.protocol import auth
 from alamo.protocol import messages as msg
@@ -116,11 +119,18 @@ def test_modes_hold_under_any_umask(tmp_path: Path) -> None:
         assert [client.line() for _ in range(4)] == ["0o600", "0o700", "0o700", "0o600"]
 
 
-def test_somebody_elses_directory_is_refused(tmp_path: Path, monkeypatch: Any) -> None:
+@pytest.fixture
+def root(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A runtime root of its own, with a short path."""
+    with tempfile.TemporaryDirectory(prefix="al-", dir="/tmp") as root:
+        monkeypatch.setenv("ALAMO_RUNTIME_DIR", root)
+        yield Path(root)
+
+
+def test_somebody_elses_directory_is_refused(root: Path, tmp_path: Path) -> None:
     """A directory that others may enter, that is a link, or that belongs to another user."""
-    monkeypatch.setenv("ALAMO_RUNTIME_DIR", str(tmp_path / "root"))
-    place = tmp_path / "root" / f"alamo-{os.getuid()}"
-    place.mkdir(parents=True, mode=0o777)
+    place = root / f"alamo-{os.getuid()}"
+    place.mkdir()
     place.chmod(0o777)
     with pytest.raises(UsageError, match="not a private directory"):
         Batch(num_workers=1)
@@ -141,7 +151,7 @@ def test_somebody_elses_directory_is_refused(tmp_path: Path, monkeypatch: Any) -
 
 OTHER_USER = """
 import os, pickle, socket, sys
-import alamo, _faults
+import alamo.batch.batch, _faults
 from alamo.protocol.framing import MessageReader
 from alamo.protocol import messages as msg
 address, pickled = sys.argv[1:]
@@ -167,28 +177,26 @@ except OSError as error:
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 @pytest.mark.parametrize("loosened", [False, True])
-def test_another_user_cannot_connect(loosened: bool, monkeypatch: Any) -> None:
+def test_another_user_cannot_connect(loosened: bool, root: Path) -> None:
     """Also when somebody has opened the directory and the socket to all."""
-    with tempfile.TemporaryDirectory(prefix="al-", dir="/tmp") as root:
-        monkeypatch.setenv("ALAMO_RUNTIME_DIR", root)
-        with f.ended(Batch(num_workers=1, log_level="CRITICAL")) as batch:
-            path = Path(address_of(batch))
-            if loosened:
-                for part in (path.parent, path.parent.parent, Path(root)):
-                    part.chmod(0o777)
-                path.chmod(0o777)
-                (path.parent / "secret").chmod(0o666)
-            with f.Script(OTHER_USER, path, pickle.dumps(batch).hex()) as other:
-                lines = other.rest()
-            if loosened:
-                assert "another user" in lines[0]
-                assert "Refused" in lines[1]
-                assert "another user" in lines[1]
-                assert lines[2:] == ["closed"]
-            else:
-                assert "no manager answers" in lines[0]
-                assert lines[1:] == ["PermissionError"]
-            assert healthy(batch)
+    with f.ended(Batch(num_workers=1, log_level="CRITICAL")) as batch:
+        path = Path(address_of(batch))
+        if loosened:
+            for part in (path.parent, path.parent.parent, root):
+                part.chmod(0o777)
+            path.chmod(0o777)
+            (path.parent / "secret").chmod(0o666)
+        with f.Script(OTHER_USER, path, pickle.dumps(batch).hex()) as other:
+            lines = other.rest()
+        if loosened:
+            assert "another user" in lines[0]
+            assert "Refused" in lines[1]
+            assert "another user" in lines[1]
+            assert lines[2:] == ["closed"]
+        else:
+            assert "no manager answers" in lines[0]
+            assert lines[1:] == ["PermissionError"]
+        assert healthy(batch)
 
 
 # -- the secret --------------------------------------------------------------------------------
@@ -324,10 +332,8 @@ def test_nonsense_from_somebody_who_was_let_in(batch: Batch) -> None:
         msg.Page(0, 3, 0, b"123", b""),
         msg.Page(0, 3, b"12", bytes(12), b""),
         msg.Page(0, 3, 0, bytes(12), b"", pred_ends=b"123"),
-        msg.Page(0, 3, 0, bytes(12), b"", pred_ends=struct.pack("3I", 1, 1, 1), preds=b"\xff" * 4),
-        msg.Page(0, 3, 0, bytes(12), b"", joins=(99,)),
-        msg.Page(0, 3, 0, bytes(12), b"", inputs=((0, (88,)),)),
-        msg.Page(0, 3, 0, bytes(12), b"", objects=((0, (88,)),)),
+        msg.Page(0, 3, 0, bytes(12), b"", pred_ends=struct.pack("3I", 1, 1, 3), preds=bytes(4)),
+        msg.Page(0, 3, 0, b"\xff" * 12, b"abc"),
     ]
     rounds = [[message] for message in NONSENSE]
     rounds += [[*opened, page, msg.Started(0)] for page in pages]
@@ -377,24 +383,13 @@ def test_silent_strangers(batch: Batch) -> None:
     f.until(lambda: descriptors_of(manager) <= before)
 
 
-def test_strangers_that_say_nothing_are_sent_away(monkeypatch: Any) -> None:
-    """After a while; a Batch with a shorter while is made for this test."""
-    code = """
-    import sys
-    from alamo.manager import door
-    door.PROOF_S = 0.3
-    from alamo.manager.main import main
-    main()
-    """
-    from alamo.batch import launch
-
-    real = launch.subprocess.Popen
+def test_strangers_that_say_nothing_are_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a while; here is a Batch with a shorter one."""
+    real = subprocess.Popen
 
     def popen(command: list[str], **options: Any) -> Any:
-        import textwrap
-
-        command[3] = f"import sys; sys.path.insert(0, sys.argv[1]); {textwrap.dedent(code).strip()}"
-        command[3] = command[3].replace("sys.argv[1]); import sys\n", "sys.argv[1])\n")
+        path, call = command[3].split("; ", 1)
+        command[3] = f"{path}; from alamo.manager import door; door.PROOF_S = 0.3; {call}"
         return real(command, **options)
 
     monkeypatch.setattr(launch.subprocess, "Popen", popen)
@@ -403,8 +398,7 @@ def test_strangers_that_say_nothing_are_sent_away(monkeypatch: Any) -> None:
     with f.ended(batch), Stranger(address_of(batch)) as stranger:
         assert isinstance(stranger.next(), msg.Challenge)
         begin = time.monotonic()
-        refused = stranger.next()
-        assert isinstance(refused, msg.Refused)
+        assert isinstance(stranger.next(), msg.Refused)
         assert stranger.next() is None
         assert time.monotonic() - begin < f.WAIT_S
 
@@ -450,18 +444,16 @@ FALSE = {
 
 
 @pytest.mark.parametrize("name", FALSE)
-def test_false_manager_is_detected(tmp_path: Path, name: str, monkeypatch: Any) -> None:
-    with tempfile.TemporaryDirectory(prefix="al-", dir="/tmp") as root:
-        monkeypatch.setenv("ALAMO_RUNTIME_DIR", root)
-        with Batch(num_workers=1) as batch:
-            state = batch.__getstate__()
-        directory = Path(state["address"]).parent
-        directory.mkdir(mode=0o700)
-        Path(state["secret_path"]).write_bytes(b"s" * 32)
-        false = FalseManager(state["address"], FALSE[name])
-        with pytest.raises((AuthenticationFailed, BatchBroken)):
-            Batch.__new__(Batch).__setstate__(state)
-        false.join(f.PATIENCE_S)
+def test_false_manager_is_detected(root: Path, name: str) -> None:
+    with Batch(num_workers=1) as batch:
+        state = batch.__getstate__()
+    directory = Path(state["address"]).parent
+    directory.mkdir(mode=0o700)
+    Path(state["secret_path"]).write_bytes(b"s" * 32)
+    false = FalseManager(state["address"], FALSE[name])
+    with pytest.raises((AuthenticationFailed, BatchBroken, ProtocolError)):
+        Batch.__new__(Batch).__setstate__(state)
+    false.join(f.PATIENCE_S)
 
 
 def test_secret_that_cannot_be_read(batch: Batch) -> None:

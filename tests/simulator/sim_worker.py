@@ -57,6 +57,7 @@ class SimWorker:
         self._begun_s = 0.0
         self._elements: tuple[int, ...] = ()
         # Messages under way, in order in both directions.
+        self._inbox: deque[SimChunk] = deque()
         self._outbox: deque[Callable[[], None]] = deque()
         self._due_out_s = 0.0
         self._due_in_s = 0.0
@@ -81,13 +82,8 @@ class SimWorker:
         self._dealt[chunk.number] = chunk
         self._reported[chunk.number] = 0
         self._due_in_s = max(self._due_in_s, self.world.now_s + self.world.delay_s())
-        sent = replace(chunk)
-
-        def arrive() -> None:
-            self._queue.append(sent)
-            self._wake()
-
-        self.world.after(self._due_in_s - self.world.now_s, arrive)
+        self._inbox.append(replace(chunk))
+        self.world.after(self._due_in_s - self.world.now_s, self._arrive)
 
     def owes(self) -> bool:
         """Whether the shell still waits for results."""
@@ -202,7 +198,8 @@ class SimWorker:
     def executes(self) -> bool:
         return self.alive and self.begun and not self.blocked
 
-    def _wake(self) -> None:
+    def _arrive(self) -> None:
+        self._queue.append(self._inbox.popleft())
         if self.alive and not self.begun:
             self._go_on()
 

@@ -36,6 +36,23 @@ def test_idle_workers_are_dealt_to_first() -> None:
     assert sorted(deal.worker for deal in deals(driven.program(0, 1000))[:3]) == [0, 1, 2]
 
 
+def test_no_more_run_than_there_are_slots_though_workers_idle() -> None:
+    driven = Driven(1)
+    driven(ev.WorkerReady(1), ev.WorkerReady(2))
+    assert len({deal.worker for deal in deals(driven.program(0, 100))}) == 1
+
+
+def test_the_worker_that_ran_last_is_dealt_to_first() -> None:
+    """Its caches are warm, and the others may sleep on."""
+    driven = Driven(3)
+    first = deals(driven.program(0, 1))[0]
+    driven.finish(first)
+    for number in range(1, 4):
+        (deal,) = deals(driven.program(number, 1))
+        assert deal.worker == first.worker
+        driven.finish(deal)
+
+
 def test_the_first_chunks_are_small_and_later_ones_four_milliseconds_long() -> None:
     driven = Driven(1)
     first, second = deals(driven.program(0, 100_000))

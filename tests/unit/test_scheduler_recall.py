@@ -114,3 +114,33 @@ def test_the_busiest_is_asked_whose_share_is_largest() -> None:
     held = {len(d.chunk.elements): d.worker for d in deals(driven.program(0, rows, ranks=[2, 2]))}
     driven.now_s = 1.0
     assert driven(ev.WorkerReady(2)) == [ev.Recall(held[8])]
+
+
+def test_while_one_is_asked_another_idle_worker_has_the_next_busiest_asked() -> None:
+    driven = Driven(4, up=2)
+    driven.program(0, [[], [], *[[0]] * 3, *[[1]] * 7], ranks=[2] * 2 + [1] * 10)
+    driven.now_s = 1.0
+    asked = driven(ev.WorkerReady(2)) + driven(ev.WorkerReady(3))
+    assert sorted(e.worker for e in asked if isinstance(e, ev.Recall)) == [0, 1]
+
+
+def test_a_worker_that_had_begun_all_is_asked_again_once_it_is_dealt_more() -> None:
+    driven = Driven(2, up=1)
+    (deal,) = deals(driven.program(0, chain(8)))
+    driven.now_s = 1.0
+    assert driven(ev.WorkerReady(1)) == [ev.Recall(0)]
+    driven(ev.WorkerResumed(0), ev.WorkerLost(1))
+    driven.finish(deal)
+    (again,) = deals(driven.program(1, chain(8)))
+    assert again.worker == 0
+    driven.now_s = 2.0
+    assert driven(ev.WorkerReady(2)) == [ev.Recall(0)]
+
+
+def test_a_wake_up_is_asked_for_again_after_the_last_has_come() -> None:
+    driven = Driven(2)
+    (deal,) = deals(driven.program(0, chain(8)))
+    driven.finish(deal)
+    driven.now_s = RECALL_AGE_S
+    assert driven(ev.Woken()) == []
+    assert others(driven.program(1, chain(8))) == [ev.WakeAt(2 * RECALL_AGE_S)]

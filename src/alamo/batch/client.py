@@ -12,12 +12,10 @@ import os
 import socket
 import subprocess
 import threading
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from alamo import linux
-from alamo.batch import launch, spill
+from alamo.batch import forks, launch, spill
 from alamo.batch.callbacks import CallbackRunner
 from alamo.batch.logs import show
 from alamo.batch.outcomes import Program
@@ -40,8 +38,6 @@ _REFERENCE_END = b"\x93\x94."
 #: How long an end that is under way is waited for before it is forced.
 _EXIT_WAIT_S = 2.0
 
-_clients: weakref.WeakSet[Client] = weakref.WeakSet()
-
 
 class Client:
     """One registered client of one manager.
@@ -61,7 +57,7 @@ class Client:
         self.is_primary = False
         self.closed = False
         self._start(sock)
-        _clients.add(self)
+        forks.watch(self)
 
     def _start(self, sock: socket.socket | None) -> None:
         """Set up everything that belongs to one connection, and register."""
@@ -107,9 +103,8 @@ class Client:
         try:
             client = cls("", "", sock)
         except BaseException:
-            sock.close()
-            linux.kill_tree(process.pid)
-            process.wait()
+            sock.close()  # it ends at this, and removes what it has made
+            launch.end(process, "", under_way=True)
             raise
         client.process = process
         client.is_primary = True
@@ -226,6 +221,7 @@ class Client:
                     self.send([msg.BlocksGone(gone)])
             case msg.BlocksGone(blocks):
                 self.memory.blocks.gone(blocks)
+                self.blocks.forget(blocks)
             case msg.Logged(name, level, text):
                 show(name, level, text)
             case msg.Ended(reason):
@@ -234,6 +230,10 @@ class Client:
     def _called(self, program: Program, elements: Iterable[int]) -> None:
         """Queue callbacks; a program whose outcomes are all here is let go."""
         self.callbacks.queue(program, elements)
+        self.let_go(program)
+
+    def let_go(self, program: Program) -> None:
+        """Forget a program whose outcomes are all here."""
         if not program.remaining and not program.growing:
             self._programs.pop(program.number, None)
 
@@ -253,6 +253,7 @@ class Client:
         self._break_off(BatchBroken("this process has left the Batch"))
         self.ended.set()
         self.callbacks.stop()
+        self.blocks.stop_helper()
         self._shut_down("")  # wakes a sender, who holds the lock
         with self._send_lock:
             self._sock.close()
@@ -343,6 +344,11 @@ class Client:
 
     # -- fork ------------------------------------------------------------------------------
 
+    def before_fork(self) -> None:
+        """The child will hold on to what is mapped here."""
+        if self.registered and not self.memory.blocks.is_empty:
+            self._tell(msg.Forked())
+
     def after_fork(self) -> None:
         """In a forked child: let go of the parent's connection; register at first use."""
         if self._pid == os.getpid():
@@ -360,6 +366,9 @@ class Client:
     def _end_task(self) -> None:
         """The task in which this client lives has ended; a later one may use it again."""
         try:
+            if self.is_primary:  # the task made a Batch of its own and forgot it
+                self.terminate()
+                return
             self.leave()
             self.closed = False
             if self.broken is None:
@@ -371,7 +380,7 @@ class Client:
         self._register_lock = threading.Lock()
         self.registered = False
         self.memory.detach()
-        self.uids = _RegisterAtUse(self)
+        self.uids = forks.RegisterAtUse(self)
 
     def register_again(self) -> None:
         """Connect and register, from the first use after ``_register_later``."""
@@ -379,22 +388,3 @@ class Client:
             with self._register_lock:
                 if not self.registered:
                     self._start(None)
-
-
-class _RegisterAtUse(Iterator[int]):
-    """Stands in for the uids of a client that is not registered: the first one registers it."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-
-    def __next__(self) -> int:
-        self._client.register_again()
-        return next(self._client.uids)
-
-
-def _after_fork_in_child() -> None:
-    for client in list(_clients):
-        client.after_fork()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -77,7 +77,7 @@ def check_num_workers(num_workers: int | None) -> int:
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     most = 4096
     if files != resource.RLIM_INFINITY:
-        most = min(most, (files - _FILES_BESIDE) // _FILES_A_WORKER)
+        most = max(0, min(most, (files - _FILES_BESIDE) // _FILES_A_WORKER))
     if number > most:
         raise UsageError(
             f"num_workers={number} is more than this machine can hold: at most {most} "
@@ -148,5 +148,7 @@ def end(process: subprocess.Popen[bytes], address: str, under_way: bool) -> None
 
 def _clear(address: str) -> None:
     """Remove what a killed manager could not: processes, if its nursery died too, and files."""
+    if not address:  # it had not yet said where it is
+        return
     runtime_dir.kill_processes_of(runtime_dir.name_of(address))
     shutil.rmtree(os.path.dirname(address), ignore_errors=True)

@@ -100,6 +100,7 @@ class SingleTasks:
             if cwd == self._cwd and size < PROGRAM_MAX_BYTES:
                 return program
             program.growing = False
+            self._client.let_go(program)
             opening.append(msg.Sealed(program.number))
         program = self._program = self._client.new_program()
         program.is_stream = program.growing = program.started = True

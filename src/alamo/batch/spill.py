@@ -6,6 +6,7 @@ without a name, which the system removes with the process, and is read back when
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 import threading
@@ -19,6 +20,8 @@ import msgspec
 from alamo.errors import UsageError
 from alamo.protocol.blocks import BlockReader
 from alamo.protocol.records import Record
+
+log = logging.getLogger("alamo")
 
 #: Environment variable with the budget in bytes.
 VARIABLE = "ALAMO_RESULT_MEMORY"
@@ -76,11 +79,14 @@ class ResultMemory:
         # Filled by finalizers, which run in the middle of anything and must not take a lock.
         self._returned: deque[int] = deque()
         self._unwanted: deque[int] = deque()
+        self._dropped: deque[Any] = deque()
+        self._freed: deque[int] = deque()
+        self._lock = threading.Lock()  # for all below
         self._lent = 0
         self._held = 0
-        self._lock = threading.Lock()
         self._file: Any = None
         self._file_size = 0
+        self._file_frames = 0
         self.blocks = BlockReader(lending=True)
 
     @property
@@ -101,19 +107,25 @@ class ResultMemory:
         self, ends: memoryview, payload: bytes, blocks: Sequence[tuple[int, int]]
     ) -> tuple[memoryview, bytes] | Spilled:
         """Take a frame of outcomes; returns what ``read`` wants to find one of them."""
-        self.release_returned()
         size = len(payload) + sum(self.blocks.size(block) for _, block in blocks)
-        if self._held + size <= self._budget:
-            self._held += size
-            return ends, payload
-        if blocks:
-            ends, payload = self._without_blocks(ends, payload, blocks)
-        return Spilled(ends, self._write(payload))
+        frame: tuple[memoryview, bytes] | Spilled = (ends, payload)
+        with self._lock:
+            free = self._settle()
+            if self._held + size > self._budget:
+                try:
+                    frame = self._spill(ends, payload, blocks)
+                    free += [block for _, block in blocks]
+                except OSError as error:
+                    log.warning("results above the budget stay in memory: %s", error)
+            if frame.__class__ is tuple:
+                self._held += size
+        if free:
+            self._release(free)
+        return frame
 
     def dropped(self, frame: Any) -> None:
-        """A frame is no longer wanted."""
-        if frame.__class__ is tuple:
-            self._held -= len(frame[1])
+        """A frame is no longer wanted; may be called by a finalizer."""
+        self._dropped.append(frame)
 
     def read(self, frame: Any, k: int) -> bytes:
         """The bytes of the k-th outcome of a frame."""
@@ -121,7 +133,7 @@ class ResultMemory:
             ends, payload = frame
             return payload[ends[k - 1] if k else 0 : ends[k]]  # type: ignore[no-any-return]
         start = frame.ends[k - 1] if k else 0
-        return os.pread(self._file.fileno(), frame.ends[k] - start, frame.offset + start)
+        return bytes(self._read(frame.offset + start, frame.ends[k] - start))
 
     def open_block(self, record: Record) -> tuple[list[Any], Callable[[], None]]:
         """A record's buffers, writable, and what to call when they have been made a value.
@@ -130,19 +142,15 @@ class ResultMemory:
         back when nothing refers to the value any more.
         """
         if record.block == SPILLED:
-            fd = self._file.fileno()
-            read = [
-                bytearray(os.pread(fd, n, at))
-                for at, n in zip(record.spans[::2], record.spans[1::2], strict=True)
-            ]
-            return read, _nothing
+            spans = zip(record.spans[::2], record.spans[1::2], strict=True)
+            return [self._read(at, size) for at, size in spans], _nothing
         block = record.block
         size = self.blocks.size(block)
         if self._lent >= _LENT_MAX:
             copied: list[Any] = list(self.blocks.copy(block, record.spans))
 
             def confirm_copy() -> None:
-                self._held -= size
+                self._freed.append(size)
                 self._release([block])
 
             return copied, confirm_copy
@@ -155,8 +163,9 @@ class ResultMemory:
         lent: list[Any] = list(self.blocks.lend(block, record.spans, returned))
 
         def confirm_loan() -> None:
-            self._held -= size
-            self._lent += 1
+            self._freed.append(size)
+            with self._lock:
+                self._lent += 1
             confirmed.append(True)
 
         return lent, confirm_loan
@@ -167,8 +176,24 @@ class ResultMemory:
 
     def release_returned(self) -> None:
         """Give back blocks that nothing refers to any more."""
-        if not self._returned and not self._unwanted:
-            return
+        if self._returned or self._unwanted:
+            with self._lock:
+                free = self._settle()
+            self._release(free)
+
+    def _settle(self) -> list[int]:
+        """Count what finalizers left here; returns the blocks to give back."""
+        while self._freed:
+            self._held -= self._freed.popleft()
+        while self._dropped:
+            frame = self._dropped.popleft()
+            if frame.__class__ is tuple:
+                self._held -= len(frame[1])
+                continue
+            self._file_frames -= 1
+            if not self._file_frames:
+                self._file.truncate(0)
+                self._file_size = 0
         blocks = []
         while self._returned:
             blocks.append(self._returned.popleft())
@@ -176,29 +201,51 @@ class ResultMemory:
         while self._unwanted:
             blocks.append(self._unwanted.popleft())
             self._held -= self.blocks.size(blocks[-1])
-        if blocks:
-            self._release(blocks)
+        return blocks
 
     def detach(self) -> None:
         """The connection is gone through which the blocks came: give nothing back any more."""
         self._release = _release_nothing
 
+    # -- the file ------------------------------------------------------------------------
+
+    def _spill(
+        self, ends: memoryview, payload: bytes, blocks: Sequence[tuple[int, int]]
+    ) -> Spilled:
+        if blocks:
+            ends, payload = self._without_blocks(ends, payload, blocks)
+        spilled = Spilled(ends, self._write(payload))
+        self._file_frames += 1
+        return spilled
+
     def _write(self, data: bytes | bytearray) -> int:
-        with self._lock:
-            if self._file is None:
-                self._file = tempfile.TemporaryFile(prefix="alamo-results-")  # noqa: SIM115
-            offset = self._file_size
-            view = memoryview(data)
-            while view:
-                done = os.pwrite(self._file.fileno(), view, self._file_size)
-                self._file_size += done
-                view = view[done:]
-            return offset
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(  # noqa: SIM115
+                prefix="alamo-results-", buffering=0
+            )
+        offset = self._file_size
+        view = memoryview(data)
+        while view:
+            done = os.pwrite(self._file.fileno(), view, self._file_size)
+            self._file_size += done
+            view = view[done:]
+        return offset
+
+    def _read(self, offset: int, size: int) -> bytearray:
+        data = bytearray(size)
+        view = memoryview(data)
+        while view:
+            done = os.preadv(self._file.fileno(), [view], offset)
+            if not done:
+                raise OSError("the file with results above the budget is too short")
+            offset += done
+            view = view[done:]
+        return data
 
     def _without_blocks(
         self, ends: memoryview, payload: bytes, blocks: Sequence[tuple[int, int]]
     ) -> tuple[memoryview, bytes]:
-        """The same outcomes with the buffers of their blocks copied to the spill file."""
+        """The same outcomes with the buffers of their blocks copied to the file."""
         pieces = [payload[a:b] for a, b in zip([0, *ends], ends, strict=False)]
         for position, block in blocks:
             record = _decode_record(pieces[position])
@@ -207,7 +254,6 @@ class ResultMemory:
                 spans += (self._write(buffer), len(buffer))
             record.block, record.spans = SPILLED, tuple(spans)
             pieces[position] = msgspec.msgpack.encode(record)
-        self._release([block for _, block in blocks])
         new_ends = array("I")
         at = 0
         for piece in pieces:
@@ -215,7 +261,6 @@ class ResultMemory:
             new_ends.append(at)
         return memoryview(new_ends), b"".join(pieces)
 
-    def close(self) -> None:
-        """Free file and mappings."""
+    def __del__(self) -> None:
         if self._file is not None:
             self._file.close()

@@ -158,6 +158,11 @@ class WorkerPool:
             return None
         return min(self.single.values(), key=lambda w: w.load)
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether no worker runs anything or could: all that there are wait for other tasks."""
+        return not self.running and not self.idle
+
     def has_idle(self) -> bool:
         """Whether a slot is free and a worker is there to use it."""
         return self.running < self.slots and bool(self.idle)

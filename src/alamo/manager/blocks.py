@@ -25,13 +25,15 @@ def blocks_max_of(slots: int) -> int:
 
 
 class _Block:
-    __slots__ = ("fd", "known", "maker", "size", "uses")
+    __slots__ = ("fd", "kept", "known", "maker", "size", "uses")
 
     def __init__(self, maker: Connection, size: int, fd: int) -> None:
         self.maker = maker
         self.size = size
         self.fd = fd
         self.uses = 0
+        #: Somebody holds on to the content for ever: it is not filled again.
+        self.kept = False
         self.known: set[Connection] = set()
 
 
@@ -69,12 +71,20 @@ class BlockRegistry:
             known.uses -= 1
             if known.uses <= 0:
                 known.uses = 0
-                if known.maker.closed:
+                if known.maker.closed or known.kept:
                     self.gone([block])
+                    if not known.maker.closed:
+                        known.maker.send(BlocksGone([block]))
                 else:
                     back.setdefault(known.maker, []).append(block)
         for maker, free in back.items():
             maker.send(BlocksFree(free))
+
+    def keep(self, blocks: Iterable[int]) -> None:
+        """A process that nobody can ask any more holds on to these blocks' content."""
+        for block in blocks:
+            if block in self._blocks:
+                self._blocks[block].kept = True
 
     def gone(self, blocks: Iterable[int]) -> None:
         """Blocks that will not be filled again: everybody forgets them."""

@@ -9,6 +9,7 @@ from array import array
 from typing import TYPE_CHECKING
 
 from alamo.core import events as ev
+from alamo.errors import ProtocolError
 from alamo.manager.connection import Connection
 from alamo.protocol import auth
 from alamo.protocol import messages as msg
@@ -148,6 +149,8 @@ class Client:
                 self._on_released(blocks)
             case msg.BlocksGone(blocks):
                 service.blocks.gone(blocks)
+            case msg.Forked():
+                service.blocks.keep(self.blocks)
             case msg.Blocked(blocked):
                 self._set_blocked(blocked)
             case msg.Closed():
@@ -163,14 +166,19 @@ class Client:
         number = self.programs.get(page.program)
         if number is None:
             return
+        check_page(page)
         functions: int | array[int]
+        table = self._functions
         if isinstance(page.functions, int):
-            functions = self._functions[page.functions]
+            used = {page.functions}
+            functions = table.get(page.functions, msg.NO_FUNCTION)
         else:
             column = array("I")
             column.frombytes(page.functions)
-            table = self._functions
+            used = set(column)
             functions = array("I", [table.get(f, msg.NO_FUNCTION) for f in column])
+        if not all(f in table or f == msg.NO_FUNCTION for f in used):
+            raise ProtocolError("a page whose functions were not defined")
         self._service.programs[number].add_page(page, functions)
         self._service.drive(
             ev.PageAdded(number, page.count, page.pred_ends, page.preds, page.joins)
@@ -200,11 +208,14 @@ class Client:
         self.blocks[block] = self.blocks.get(block, 0) + 1
 
     def _on_released(self, blocks: list[int]) -> None:
+        held = []
         for block in blocks:
             left = self.blocks.pop(block, 0) - 1
             if left > 0:
                 self.blocks[block] = left
-        self._service.blocks.released(blocks)
+            if left >= 0:
+                held.append(block)
+        self._service.blocks.released(held)
 
     def _submits_no_more(self) -> None:
         for number in list(self.programs.values()):
@@ -224,8 +235,26 @@ class Client:
         self._set_blocked(False)
         service.clients.pop(self.number, None)
         held = [block for block, uses in self.blocks.items() for _ in range(uses)]
+        service.blocks.keep(held)  # its process may live on, with arrays in them
         service.blocks.released(held)
         service.blocks.peer_gone(self.connection)
         service.session.gone(self.number)
         self._submits_no_more()
         service.check_end()
+
+
+def check_page(page: msg.Page) -> None:
+    """Whether the columns fit together.
+
+    Raises:
+        ProtocolError: they do not.
+    """
+    size = 4 * page.count
+    lengths = memoryview(page.lengths)
+    if len(lengths) != size or sum(lengths.cast("I")) != len(page.args):
+        raise ProtocolError("a page whose arguments do not fit their lengths")
+    if not isinstance(page.functions, int) and len(page.functions) != size:
+        raise ProtocolError("a page whose functions do not fit its elements")
+    ends = page.pred_ends
+    if ends and (len(ends) != size or memoryview(ends).cast("I")[-1] * 4 != len(page.preds)):
+        raise ProtocolError("a page whose predecessors do not fit their ends")

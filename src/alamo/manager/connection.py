@@ -23,6 +23,18 @@ from alamo.protocol.messages import Message
 _JOIN_BYTES = 1 << 16
 
 
+def _duplicates(fds: Sequence[int]) -> list[int]:
+    made: list[int] = []
+    try:
+        for fd in fds:
+            made.append(os.dup(fd))
+    except OSError:
+        for fd in made:
+            os.close(fd)
+        raise
+    return made
+
+
 class Connection:
     """Sends and receives messages; never blocks.
 

@@ -10,6 +10,7 @@ import msgspec
 
 from alamo.manager.pool import WorkerProcess
 from alamo.protocol import messages as msg
+from alamo.protocol.layout import STATUS_CLOSED
 from alamo.protocol.records import LOST, OK, LostInfo, Record, as_record
 from alamo.worker import output
 from alamo.worker.outcomes import salvage
@@ -48,6 +49,8 @@ def describe_status(status: int | None) -> tuple[int, int, str]:
             cause = ""
         return number, -1, cause or "a signal from outside or from C code"
     code = os.WEXITSTATUS(status)
+    if code == STATUS_CLOSED:
+        return 0, code, "the function or a library closed descriptors that were not its own"
     return 0, code, "the function or a library in it ended the process with os._exit() or exit()"
 
 
@@ -127,12 +130,14 @@ class Stillbirths:
         return float(min(_DELAY_MAX_S, _FIRST_DELAY_S * 2 ** (self.in_a_row - 1)))
 
     @staticmethod
-    def reason(worker: WorkerProcess) -> str:
+    def reason(why: str) -> str:
         """Why the service ends."""
-        number, code, cause = describe_status(worker.status)
-        how = f"signal {number}" if number else f"exit status {code}"
-        tail = output.read(worker.stderr).decode("utf-8", "replace")[-2000:]
-        return (
-            f"{STILLBORN_MAX} workers in a row died while starting "
-            f"({how}; {worker.cause or cause})\n{tail}"
-        )
+        return f"{STILLBORN_MAX} workers in a row died while starting: {why}"
+
+
+def describe_stillborn(worker: WorkerProcess) -> str:
+    """How a worker ended that had not been ready, with what it had to say."""
+    number, code, cause = describe_status(worker.status)
+    how = f"signal {number}" if number else f"exit status {code}"
+    tail = output.read(worker.stderr).decode("utf-8", "replace")[-2000:]
+    return f"{how}; {worker.cause or cause}\n{tail}"

@@ -33,6 +33,7 @@ _GOODBYE_S = 1.0
 #: For each client other than the primary to take the last results.
 _LAST_RESULTS_S = 30.0
 _TRACE_MAX = 2000
+_FILES_MAX = 1 << 20
 
 
 def _read_setup(sock: socket.socket) -> msg.Setup:
@@ -120,6 +121,7 @@ def serve(sock: socket.socket) -> None:
         # Too early for the usual way: no disk space, no descriptors, no process.
         sock.settimeout(_GOODBYE_S)
         send_all(sock, encode(msg.Ended(f"the manager could not start: {_describe(error)}")))
+        os.closerange(3, _FILES_MAX)  # removing the directory takes some
     finally:
         if directory is not None:
             shutil.rmtree(directory, ignore_errors=True)

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from typing import Protocol
 
 from alamo import linux, runtime_dir
@@ -223,16 +224,29 @@ class Pool:
     # -- workers ---------------------------------------------------------------------
 
     def spawn(self) -> None:
-        """Start a worker; it says ``Ready`` when it is up."""
-        number = self._numbers
-        self._numbers += 1
-        ours, theirs = socket.socketpair()
-        for end in (ours, theirs):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-        memory_fd = make_memory()
-        stdout = os.memfd_create("alamo-stdout", os.MFD_CLOEXEC)
-        stderr = os.memfd_create("alamo-stderr", os.MFD_CLOEXEC)
-        worker = WorkerProcess(number, SharedMemory(memory_fd), stdout, stderr)
+        """Start a worker; it says ``Ready`` when it is up.
+
+        Raises:
+            OSError: there are no descriptors left, or no memory.
+        """
+        with ExitStack() as undo:
+            ours, theirs = socket.socketpair()
+            undo.callback(ours.close)
+            undo.callback(theirs.close)
+            for end in (ours, theirs):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+            memory_fd = make_memory()
+            undo.callback(os.close, memory_fd)
+            stdout = os.memfd_create("alamo-stdout", os.MFD_CLOEXEC)
+            undo.callback(os.close, stdout)
+            stderr = os.memfd_create("alamo-stderr", os.MFD_CLOEXEC)
+            undo.callback(os.close, stderr)
+            worker = WorkerProcess(self._numbers, SharedMemory(memory_fd), stdout, stderr)
+            fds = (theirs.fileno(), memory_fd, stdout, stderr, self._lifeline_r)
+            self._link.send(msg.Spawn(worker.number), fds)
+            undo.pop_all()
+        theirs.close()
+        os.close(memory_fd)
         worker.connection = Connection(
             self._loop,
             ours,
@@ -240,11 +254,8 @@ class Pool:
             lambda message: self._owner.on_worker_message(worker, message),
             lambda reason: self._on_worker_silent(worker),
         )
-        self.workers[number] = worker
-        fds = (theirs.fileno(), memory_fd, stdout, stderr, self._lifeline_r)
-        self._link.send(msg.Spawn(number), fds)
-        theirs.close()
-        os.close(memory_fd)
+        self._numbers += 1
+        self.workers[worker.number] = worker
 
     def retire(self, number: int) -> None:
         """Have an idle worker end: it does when its connection does."""

@@ -62,7 +62,7 @@ class Service:
         )
         self.pool = Pool(loop, self, nursery_setup)
         for _ in range(setup.slots):
-            self.pool.spawn()
+            self.pool.spawn()  # an error here is the Batch's
 
     # -- driving the scheduler ---------------------------------------------------------
 
@@ -83,18 +83,23 @@ class Service:
                 case ev.ProgramDone(program):
                     self._program_done(program)
                 case ev.SpawnWorkers(count):
-                    for _ in range(count):
-                        self._spawn()
+                    for _ in range(count):  # after others that did not come up a little later
+                        self.loop.call_later(self._stillbirths.delay_s, self._spawn)
                 case ev.RetireWorker(worker):
                     self.pool.retire(worker)
 
     def _spawn(self) -> None:
-        """Start a worker; after others that did not come up, a little later."""
-        delay_s = self._stillbirths.delay_s
-        if delay_s:
-            self.loop.call_later(delay_s, self.pool.spawn)
-        else:
+        try:
             self.pool.spawn()
+        except OSError as error:
+            self._stillborn(f"{error}; too many workers for the limits of this machine")
+            self.drive_later(ev.WorkerLost(-1))
+
+    def _stillborn(self, why: str) -> None:
+        """A worker did not come up.  When that goes on and nothing else can run, it is the end."""
+        self._stillbirths.another()
+        if self._stillbirths.too_many and self.scheduler.pool.is_stuck:
+            self.session.broken(self._stillbirths.reason(why))
 
     def _deal(self, effect: ev.Deal) -> None:
         worker = self.pool.workers[effect.worker]
@@ -286,9 +291,7 @@ class Service:
             self._lost(worker, known)
         elif not worker.retired:
             if worker.is_explained:
-                self._stillbirths.another()
-            if self._stillbirths.too_many and not self.scheduler.pool.workers:
-                self.session.broken(self._stillbirths.reason(worker))
+                self._stillborn(deaths.describe_stillborn(worker))
             self.drive(ev.WorkerLost(worker.number))
         worker.connection.close(quiet=True)
         self.blocks.peer_gone(worker.connection)

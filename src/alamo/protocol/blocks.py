@@ -160,6 +160,19 @@ class BlockMaker:
             gone.append(block)
         return gone
 
+    def forget(self, blocks: Sequence[int]) -> None:
+        """These blocks, in use until now, are not to be filled again: somebody keeps them."""
+        for block in blocks:
+            with self._lock:
+                mapped = self._maps.pop(block, None)
+            if mapped is not None:
+                mapped.close()
+
+    def stop_helper(self) -> None:
+        """End the helper thread."""
+        if self._helper is not None:
+            self._helper.shutdown(wait=False)
+
 
 def _write_all(fd: int, buffers: Sequence[bytes | memoryview], spans: list[int]) -> None:
     for buffer, offset in zip(buffers, spans[::2], strict=True):
@@ -188,6 +201,14 @@ class BlockReader:
         self._map = linux.map_private if lending else linux.map_for_reading
         self._maps: dict[int, tuple[int, int]] = {}
 
+    def __del__(self) -> None:
+        self.gone(list(self._maps))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has mapped none."""
+        return not self._maps
+
     def add(self, block: int, size: int, fd: int) -> None:
         """Map a block; takes the descriptor."""
         try:
@@ -214,8 +235,8 @@ class BlockReader:
         """
         address, size = self._maps[block]
 
-        def give_back() -> None:
-            linux.forget_private_pages(address, size)
+        def give_back() -> None:  # holds on to this reader, which unmaps when it goes
+            linux.forget_private_pages(*self._maps[block])
             returned(block)
 
         view = linux.view_of(address, size, give_back)

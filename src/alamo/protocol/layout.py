@@ -49,6 +49,10 @@ TOTAL_BYTES = CELLS_BYTES + BUFFERS * BUFFER_BYTES
 GRACE_S = 0.001
 
 
+#: Exit status of a worker whose task closed descriptors that it needs.
+STATUS_CLOSED = 113
+
+
 class SharedMemory:
     """A mapped view of one worker's memory.
 

@@ -121,6 +121,10 @@ class BlocksReleased(Message):
     blocks: list[int]
 
 
+class Forked(Message):
+    """The client's process is about to fork: its child keeps the blocks that it has mapped."""
+
+
 class Blocked(Message):
     """The task in which this client lives waits for other tasks, or goes on."""
 
@@ -353,6 +357,7 @@ ClientMessage = (
     | BlocksReleased
     | BlockMade
     | BlocksGone
+    | Forked
     | Blocked
     | Closed
     | JoinAsked

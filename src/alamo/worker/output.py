@@ -41,9 +41,16 @@ def put_streams_back() -> None:
             setattr(sys, f"__{name}__", stream)
 
 
+class _Stream(io.TextIOWrapper):
+    """Stays open: a task that closes it must not silence the next one."""
+
+    def close(self) -> None:
+        self.flush()
+
+
 def _stream(fd: int) -> io.TextIOWrapper:
     raw = io.FileIO(fd, "w", closefd=False)
-    return io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", write_through=True)
+    return _Stream(raw, encoding="utf-8", errors="backslashreplace", write_through=True)
 
 
 def take(fd: int) -> bytes:

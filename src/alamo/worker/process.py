@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import resource
 import signal
 import socket
 import sys
+import traceback
 from collections import deque
 
 from alamo import linux
 from alamo.protocol.blocks import BlockMaker, BlockReader
 from alamo.protocol.framing import MessageReader, encode
-from alamo.protocol.layout import LIMIT, NEXT, SharedMemory
+from alamo.protocol.layout import LIMIT, NEXT, STATUS_CLOSED, SharedMemory
 from alamo.protocol.messages import (
     BlockMade,
     BlocksFree,
@@ -74,6 +76,8 @@ class Worker:
                 chunk = self._chunks.popleft()
                 if chunk.epoch == self._epoch:
                     self._run(chunk)
+                    if self._surroundings.spoiled:
+                        return
             if not self._reader.receive(self._sock):
                 return
             for message in self._reader.messages():
@@ -97,6 +101,7 @@ class Worker:
                     self._sock.sendall(encode(BlocksGone(gone)))
             case BlocksGone(blocks):
                 self._blocks.gone(blocks)
+                self._maker.forget(blocks)
             case _:
                 raise AssertionError(f"no worker handles {message!r}")
 
@@ -179,9 +184,10 @@ def worker_main(number: int, fds: list[int], setup: NurserySetup) -> None:
         status = 0
     except KeyboardInterrupt:
         status = 128 + signal.SIGINT
+    except OSError as error:
+        status = STATUS_CLOSED if error.errno == errno.EBADF else 1
+        traceback.print_exc()
     except BaseException:
-        import traceback
-
         traceback.print_exc()
     finally:
         os._exit(status)

@@ -139,8 +139,8 @@ class Runner:
                 data = self._with_output(data, ok)
             begun, now = now, clock()
             if now - begun > LOOK_AFTER_NS or surroundings.touched:
-                surroundings.restore()
                 self._after_task()
+                surroundings.restore()
             if not ok or special or self._record_block >= 0 or not append(data):
                 self._record(chunk, position, seq, data, ok, now - begun, now)
             start = end
@@ -183,6 +183,7 @@ class Runner:
 
     def _into_block(self, data: bytes, buffers: list[memoryview]) -> bytes:
         """A Record of a value whose buffers are in a block; empty when there is no room."""
+        self._surroundings.end_child()  # it must not fill the worker's blocks
         filled = self._maker.fill(buffers)
         if filled is None:
             return b""
@@ -194,6 +195,7 @@ class Runner:
         return _encode_record(Record(OK, data, block=block, spans=spans))
 
     def _failure(self, error: BaseException) -> bytes:
+        self._surroundings.end_child(error)
         trace = error.__traceback__
         if trace is not None:
             error.__traceback__ = trace.tb_next  # without the frame of run()
@@ -202,6 +204,7 @@ class Runner:
         )
 
     def _with_output(self, data: bytes, ok: bool) -> bytes:
+        self._surroundings.end_child()  # what is printed so far is not its own
         stdout, stderr = output.take(1), output.take(2)
         if data[:1] == b"\x80" or not data:
             record = Record(OK, data)

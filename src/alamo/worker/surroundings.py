@@ -2,21 +2,29 @@
 
 Working directory, environment and umask are put back, child processes are ended.  The
 calls that change them are wrapped to raise a flag, so an innocent task costs nothing;
-tasks long enough to hide a change made past the wrappers are looked at anyway.
+tasks long enough to hide a change made past the wrappers are looked at anyway.  A process
+that cannot be put back, such as one in a new session, ends after its chunk.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Any
 
 from alamo import linux
 from alamo.worker import output
 
+#: Changes that cannot be undone.
+_FOR_GOOD = (
+    *("setsid", "setpgid", "setpgrp", "chroot", "nice", "setpriority", "initgroups", "setgroups"),
+    *("setuid", "seteuid", "setreuid", "setresuid", "setgid", "setegid", "setregid", "setresgid"),
+)
 #: Tasks that ran longer are looked at even when no flag is up (it costs 3 us).
 LOOK_AFTER_NS = 300_000
 
@@ -26,10 +34,14 @@ class Surroundings:
 
     Attributes:
         touched: a task called something that may have changed the state.
+        spoiled: something cannot be put back; no further task may run in this process.
     """
 
     def __init__(self) -> None:
         self.touched = False
+        self.spoiled = False
+        self._limits: dict[int, tuple[int, int]] = {}
+        self._set_limit = resource.setrlimit
         self._pid = os.getpid()
         self._environ = dict(os.environ)
         self._raw_environ = _raw_environ()
@@ -48,19 +60,29 @@ class Surroundings:
             (signal, "alarm"),
             (signal, "setitimer"),
         ):
-            self._watch(module, name)
+            self._watch(module, name, self._touch)
+        for name in _FOR_GOOD:
+            self._watch(os, name, self._spoil)
+        self._watch(resource, "setrlimit", self._keep_limit)
         os.register_at_fork(after_in_parent=self._touch, after_in_child=self._touch)
 
-    def _touch(self) -> None:
+    def _touch(self, *_: Any) -> None:
         self.touched = True
 
-    def _watch(self, module: Any, name: str) -> None:
+    def _spoil(self, *_: Any) -> None:
+        self.spoiled = True
+
+    def _keep_limit(self, kind: int, *_: Any) -> None:
+        self.touched = True
+        self._limits.setdefault(kind, resource.getrlimit(kind))
+
+    def _watch(self, module: Any, name: str, note: Callable[..., None]) -> None:
         original: Callable[..., Any] | None = getattr(module, name, None)
         if original is None:
             return
 
         def watched(*args: Any, **kwargs: Any) -> Any:
-            self.touched = True
+            note(*args)
             return original(*args, **kwargs)
 
         watched.__name__ = watched.__qualname__ = name
@@ -78,9 +100,8 @@ class Surroundings:
         self.touched = False
 
     def restore(self) -> None:
-        """Put everything back.  A forked child that comes here ends: it is no worker."""
-        if os.getpid() != self._pid:
-            os._exit(0)
+        """Put everything back."""
+        self.end_child()
         try:
             here = os.getcwd()
         except OSError:
@@ -96,10 +117,36 @@ class Surroundings:
         os.umask(self._umask)
         signal.setitimer(signal.ITIMER_REAL, 0)
         output.put_streams_back()
+        if self._limits:
+            self._put_limits_back()
         if self._end_children():
             output.take(1)  # what they wrote behind the end of their task
             output.take(2)
         self.touched = False
+
+    def end_child(self, error: BaseException | None = None) -> None:
+        """End a forked child that comes out of its task: it is no worker.
+
+        Args:
+            error: what its task raised; its exit status is that of a script which does so.
+        """
+        if os.getpid() == self._pid:
+            return
+        status = 0
+        if isinstance(error, SystemExit) and (error.code is None or isinstance(error.code, int)):
+            status = (error.code or 0) & 0xFF
+        elif error is not None:
+            traceback.print_exception(error)
+            status = 1
+        os._exit(status)
+
+    def _put_limits_back(self) -> None:
+        for kind, limits in self._limits.items():
+            try:
+                self._set_limit(kind, limits)
+            except (OSError, ValueError):  # the hard limit was lowered
+                self.spoiled = True
+        self._limits.clear()
 
     def _end_children(self) -> bool:
         """Kill and reap what tasks left running, also in sessions of its own; whether any was."""
