@@ -257,7 +257,8 @@ def fail_in_context() -> None:
 
 def fail_as_group() -> None:
     raise ExceptionGroup(
-        "two", [ValueError("one"), Awkward(2, detail="inner"), ExceptionGroup("deep", [OSError(5, "io")])]
+        "two",
+        [ValueError("one"), Awkward(2, detail="inner"), ExceptionGroup("deep", [OSError(5, "io")])],
     )
 
 
@@ -323,7 +324,7 @@ def say_much(size: int) -> int:
 
 
 def break_stdout() -> None:
-    sys.stdout = open(os.devnull, "w")
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115
 
 
 def close_stdout() -> None:
@@ -355,7 +356,9 @@ def leave_child(seconds: int = 60, session: bool = False) -> int:
 def leave_orphan() -> int:
     """A grandchild in a session of its own, whose parent ends."""
     text = subprocess.run(
-        ["sh", "-c", "setsid sleep 60 >/dev/null 2>&1 & echo $!"], stdout=subprocess.PIPE, check=True
+        ["sh", "-c", "setsid sleep 60 >/dev/null 2>&1 & echo $!"],
+        stdout=subprocess.PIPE,
+        check=True,
     ).stdout
     return int(text)
 
@@ -443,13 +446,19 @@ def quick(limit_s: float) -> Iterator[None]:
 
 
 def run_script(
-    directory: Path, source: str, *args: str, check: bool = True, name: str = "script.py", **kwargs: Any
+    directory: Path,
+    source: str,
+    *args: str,
+    check: bool = True,
+    name: str = "script.py",
+    **kwargs: Any,
 ) -> subprocess.CompletedProcess[str]:
     """Run a user's script in a process of its own; warnings of leaks are errors there."""
     path = directory / name
     path.write_text(source)
     done = subprocess.run(
         [sys.executable, "-X", "dev", "-W", "error", str(path), *args],
+        check=False,
         capture_output=True,
         text=True,
         timeout=60,

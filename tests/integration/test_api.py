@@ -124,10 +124,14 @@ def test_accesses_on_objects_of_any_kind(batch: Batch) -> None:
     unhashable = [1]
     loose = alamo.CommunicationObject(alamo.CommunicationDomain(raw=False), "10.0.0.1")
     tasks = [
-        batch.function(time.sleep, 0.01, writes=[batch.write(("a", 1), 7), batch.write(unhashable)]),
+        batch.function(
+            time.sleep, 0.01, writes=[batch.write(("a", 1), 7), batch.write(unhashable)]
+        ),
         batch.function(work.same, 1, reads=batch.read(("a", 1), 7)),
         batch.function(work.same, 2, reads=batch.read(unhashable, "any channel", 3)),
-        batch.function(work.same, 3, reads=batch.read(loose, 80), writes=batch.write(loose, 80, 443)),
+        batch.function(
+            work.same, 3, reads=batch.read(loose, 80), writes=batch.write(loose, 80, 443)
+        ),
     ]
     batch.compile(tasks).run()
     assert [t.result.get() for t in tasks] == [None, 1, 2, 3]
@@ -135,7 +139,9 @@ def test_accesses_on_objects_of_any_kind(batch: Batch) -> None:
 
 def test_domains_switch_hazards_off(batch: Batch, tmp_path: Path) -> None:
     """Without RAW a reader may meet its writer: both run at once."""
-    loose = alamo.CommunicationObject(alamo.CommunicationDomain(raw=False, war=False, waw=False), "x")
+    loose = alamo.CommunicationObject(
+        alamo.CommunicationDomain(raw=False, war=False, waw=False), "x"
+    )
     pair = [
         batch.function(work.meet, str(tmp_path), "w", "r", writes=batch.write(loose)),
         batch.function(work.meet, str(tmp_path), "r", "w", reads=batch.read(loose)),
@@ -461,7 +467,7 @@ def test_many_threads_take_one_large_result(batch: Batch) -> None:
         task.start()
         task.wait()
         with ThreadPoolExecutor(8) as threads:
-            results = list(threads.map(lambda _: task.result.get(), range(8)))
+            results = list(threads.map(AsyncDict.get, [task.result] * 8))
         assert all(r is results[0] for r in results)
         again = batch.function(np.ones, 100_000).run()
         assert (results[0] == np.arange(100_000)).all()

@@ -8,11 +8,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import _work as work
 import numpy as np
 import psutil
 import pytest
 
+import _work as work
 from alamo import Batch
 
 MIB = 1 << 20

@@ -1,4 +1,4 @@
-"""What goes into tasks and comes out: handles, snapshots, shared objects, arrays, functions, classes."""
+"""What goes into tasks and comes out: handles, snapshots, arrays, functions, classes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path, PosixPath
 from typing import Any
 
-import _work as work
 import numpy as np
 import pytest
 
+import _work as work
 import alamo
 from alamo import Batch
 
@@ -447,7 +447,7 @@ def test_classes_of_importable_modules(batch: Batch) -> None:
         assert result == value
 
 
-SCRIPT = '''
+SCRIPT = """
 import dataclasses, enum, sys
 from alamo import Batch
 import numpy as np
@@ -526,7 +526,8 @@ if __name__ == "__main__":
             raise AssertionError
         assert batch.function(lambda s: type(s.v), Slotted(Point(1))).run() is Point
         assert type(batch.function(lambda: Slotted(3)).run()) is Slotted
-        assert batch.function(lambda r: Record(r.a + 1, [r]), Record(1)).run() == Record(2, [Record(1)])
+        record = batch.function(lambda r: Record(r.a + 1, [r]), Record(1)).run()
+        assert record == Record(2, [Record(1)])
         assert batch.function(nested, 5).run() == 6
         assert [batch.function(nested, i).start()[0].get() for i in range(5)] == [1, 2, 3, 4, 5]
         nests = [batch.function(nested, i) for i in range(40)]
@@ -539,7 +540,7 @@ if __name__ == "__main__":
         x = np.arange(100000.)
         assert (batch.function(lambda a: a + x, x).run() == 2 * x).all()
     print("fine")
-'''
+"""
 
 
 def test_a_script_with_functions_and_classes_of_its_own(tmp_path: Path) -> None:
@@ -551,12 +552,17 @@ def test_a_script_run_as_a_module(tmp_path: Path) -> None:
     (tmp_path / "package" / "__init__.py").touch()
     (tmp_path / "package" / "__main__.py").write_text(SCRIPT)
     done = subprocess.run(
-        [sys.executable, "-m", "package"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "package"],
+        check=False,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.stdout == "fine\n", done.stderr
 
 
-IMPORTLIB_TEST = '''
+IMPORTLIB_TEST = """
 import operator
 from dataclasses import dataclass
 import functools
@@ -588,7 +594,7 @@ def test_all():
         with pytest.raises(Trouble) as caught:
             batch.function(fail).run()
         assert caught.value.b == 2
-'''
+"""
 
 
 @pytest.mark.parametrize("mode", ["importlib", "prepend", "append"])
@@ -597,7 +603,17 @@ def test_in_a_test_module_of_pytest(tmp_path: Path, mode: str) -> None:
     inner.mkdir(parents=True)
     (inner / "test_inside.py").write_text(IMPORTLIB_TEST)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--import-mode={mode}", str(inner)],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            f"--import-mode={mode}",
+            str(inner),
+        ],
+        check=False,
         cwd=tmp_path.parent,
         capture_output=True,
         text=True,
@@ -606,7 +622,7 @@ def test_in_a_test_module_of_pytest(tmp_path: Path, mode: str) -> None:
     assert "1 passed" in done.stdout, done.stdout
 
 
-LATE_PATH = '''
+LATE_PATH = """
 import sys
 from alamo import Batch
 with Batch(num_workers=1) as batch:
@@ -617,7 +633,7 @@ with Batch(num_workers=1) as batch:
     assert type(batch.function(late_module.make, 3).run()) is late_module.C
     assert batch.function(lambda c: c.v, late_module.C(4)).run() == 4
 print("fine")
-'''
+"""
 
 
 def test_a_path_added_after_the_batch_was_made(tmp_path: Path) -> None:

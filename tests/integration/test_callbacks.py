@@ -9,10 +9,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import _work as work
 import numpy as np
 import pytest
 
+import _work as work
 from alamo import Batch, WaitTimeout
 
 
@@ -190,7 +190,9 @@ def test_an_error_is_logged_and_kept(batch: Batch, caplog: pytest.LogCaptureFixt
     assert "odd" in record.getMessage()
     assert record.exc_info is not None
     good = batch.function(work.same, 2, callback_func=calls)
-    whole = batch.compile([good, batch.function(work.same, 3, callback_func=bad)], callback_func=bad)
+    whole = batch.compile(
+        [good, batch.function(work.same, 3, callback_func=bad)], callback_func=bad
+    )
     whole.run()
     assert calls == [(2,)]
     assert isinstance(whole.callback_error, LookupError)

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import _work as work
 import numpy as np
 import pytest
 
+import _work as work
 import alamo
 from alamo import Batch, GraphError, SerializationError, TaskExit, UpstreamFailed, UsageError
 
@@ -34,7 +34,7 @@ def closed() -> Iterator[Batch]:
 
 def error_of(batch: Batch, function: Any, *args: Any) -> BaseException:
     """What a task that calls the function raises here."""
-    with pytest.raises(BaseException) as caught:  # noqa: PT011
+    with pytest.raises(BaseException) as caught:
         batch.function(function, *args).run(timeout=work.PATIENCE_S)
     return caught.value
 
@@ -42,7 +42,9 @@ def error_of(batch: Batch, function: Any, *args: Any) -> BaseException:
 # -- wrong use -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("count", [0, -1, 1.5, 2.0, "2", True, [1], None.__class__, 10**9, np.int64(0)])
+@pytest.mark.parametrize(
+    "count", [0, -1, 1.5, 2.0, "2", True, [1], None.__class__, 10**9, np.int64(0)]
+)
 def test_impossible_num_workers(count: Any) -> None:
     with work.quick(1), pytest.raises(UsageError, match="num_workers"):
         Batch(num_workers=count)
@@ -361,7 +363,9 @@ def test_result_that_does_not_load_here(batch: Batch, size: int) -> None:
         task.start()
         task.wait()
         for _ in range(3):
-            with pytest.raises(SerializationError, match=rf"result of task {task.uid}.*not load here"):
+            with pytest.raises(
+                SerializationError, match=rf"result of task {task.uid}.*not load here"
+            ):
                 task.result.get()
         assert task.stdout.get() == ""
 
@@ -399,7 +403,17 @@ def test_the_same_exception_arrives(batch: Batch) -> None:
         assert type(error) is type(wanted)
         assert error.args == wanted.args
         assert str(error) == str(wanted)
-        for name in ("errno", "filename", "filename2", "name", "path", "value", "lineno", "uid", "pid"):
+        for name in (
+            "errno",
+            "filename",
+            "filename2",
+            "name",
+            "path",
+            "value",
+            "lineno",
+            "uid",
+            "pid",
+        ):
             assert getattr(error, name, None) == getattr(wanted, name, None)
 
 
@@ -539,7 +553,9 @@ def test_dependants_by_data_are_skipped_by_order_are_not(batch: Batch) -> None:
         whole.run()
     assert [t.result.get() for t in (waw, war, after)] == ["waw", "war", "after"]
     for task in (raw, far, by_handle):
-        with pytest.raises(UpstreamFailed, match=rf"task {task.uid} did not run.*task {root.uid}.*ValueError: root"):
+        with pytest.raises(
+            UpstreamFailed, match=rf"task {task.uid} did not run.*task {root.uid}.*ValueError: root"
+        ):
             task.result.get()
         assert task.stdout.get() == task.stderr.get() == ""
 

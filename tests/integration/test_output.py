@@ -7,9 +7,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import _work as work
 import pytest
 
+import _work as work
 import alamo
 from alamo import Batch
 
@@ -110,7 +110,10 @@ def test_large_output_keeps_head_and_tail(batch: Batch) -> None:
 
 def test_each_task_has_its_own_output(batch: Batch) -> None:
     """Of many in one chunk."""
-    tasks = [batch.function(work.say, f"<{i}>" if i % 3 else "", f"({i})" if i % 2 else "") for i in range(500)]
+    tasks = [
+        batch.function(work.say, f"<{i}>" if i % 3 else "", f"({i})" if i % 2 else "")
+        for i in range(500)
+    ]
     whole = batch.compile(tasks)
     whole.run()
     for i, task in enumerate(tasks):
@@ -203,7 +206,10 @@ def test_a_stray_that_writes_does_not_reach_the_next_task(batch: Batch) -> None:
     for _ in range(3):
         output_of(batch, work.leave_writer)
         assert clean(batch)
-        tasks = [batch.function(work.leave_writer), *(batch.function(work.nothing) for _ in range(5))]
+        tasks = [
+            batch.function(work.leave_writer),
+            *(batch.function(work.nothing) for _ in range(5)),
+        ]
         batch.compile(tasks).run()
         assert {t.stdout.get() for t in tasks[1:]} == {""}
 
@@ -238,7 +244,10 @@ def test_multiprocessing_inside_tasks(batch: Batch) -> None:
 
 
 def test_standard_input_is_empty(batch: Batch) -> None:
-    assert batch.function(lambda: sys.stdin.read()).run(timeout=work.PATIENCE_S) == ""
+    def read_all() -> str:
+        return sys.stdin.read()
+
+    assert batch.function(read_all).run(timeout=work.PATIENCE_S) == ""
     assert batch.function(os.read, 0, 10).run() == b""
 
 

@@ -1,4 +1,4 @@
-"""Random programs over real files, run by real workers: all ends as if the list had run in order."""
+"""Random programs over real files and workers: all ends as if the list had run in order."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import _work as work
 import pytest
 
+import _work as work
 from alamo import AsyncDict, Batch, CommunicationDomain, CommunicationObject, DataAccess
 
 PROGRAMS = 60
@@ -28,7 +28,7 @@ def batch() -> Iterator[Batch]:
 
 @dataclass
 class Step:
-    """One task: what it reads and writes (directories whole), whose result is among its arguments."""
+    """One task: what it reads and writes (directories whole), and whose result it is given."""
 
     label: str
     reads: list[str]
@@ -90,7 +90,9 @@ def run_serially(program: list[Step], base: Path) -> list[str]:
     return results
 
 
-def declared(rng: random.Random, make: Callable[..., DataAccess], base: Path, path: str) -> DataAccess:
+def declared(
+    rng: random.Random, make: Callable[..., DataAccess], base: Path, path: str
+) -> DataAccess:
     """The access in one of the many ways to write it."""
     full = base / path
     parts = Path(path).parts
@@ -124,9 +126,7 @@ def run_in_batch(batch: Batch, program: list[Step], base: Path, rng: random.Rand
 
 
 def contents(base: Path) -> dict[str, str]:
-    return {
-        str(p.relative_to(base)): p.read_text() for p in sorted(base.rglob("*")) if p.is_file()
-    }
+    return {str(p.relative_to(base)): p.read_text() for p in sorted(base.rglob("*")) if p.is_file()}
 
 
 @pytest.mark.parametrize("seed", range(PROGRAMS))
@@ -197,9 +197,7 @@ def test_readers_run_together(batch: Batch, tmp_path: Path) -> None:
     ):
         directory = tmp_path / str(len(list(tmp_path.iterdir())))
         directory.mkdir()
-        given = [
-            {"reads": a} if a.mode == 0 else {"writes": a} for a in (first, second)
-        ]
+        given = [{"reads": a} if a.mode == 0 else {"writes": a} for a in (first, second)]
         pair = [
             batch.function(work.meet, str(directory), "1", "2", **given[0]),
             batch.function(work.meet, str(directory), "2", "1", **given[1]),

@@ -27,6 +27,7 @@ from sim_programs import Spec, make_program
 from sim_truth import ProgramTruth
 from sim_worker import SimChunk, SimWorker
 
+from alamo.core import chunks
 from alamo.core import events as ev
 from alamo.core.scheduler import Scheduler
 
@@ -52,6 +53,7 @@ class Settings:
     duplicate_share: float = 0.0
     flush_share: float = 0.3
     stops_at_last: bool = False
+    first_size: int = 16  # what is not measured yet comes in larger chunks, to be cut more often
     check_every: int = 1
 
     @staticmethod
@@ -66,11 +68,12 @@ class Settings:
             latency_s=rng.choice((1e-6, 3e-5, 3e-4, 3e-3)),
             crash_share=rng.choice((0.0, 0.0, 0.01, 0.1)),
             nested_share=rng.choice((0.0, 0.0, 0.0, 0.01 if size > 60 else 0.1)),
-            kill_every_s=rng.choice((0.0, 0.0, 0.001, 0.01, 0.1)),
+            kill_every_s=rng.choice((0.0, 0.0, 0.002, 0.01, 0.1)),
             stillborn_share=rng.choice((0.0, 0.1, 0.5)),
             duplicate_share=rng.choice((0.0, 0.1)),
             flush_share=rng.choice((0.0, 0.1, 0.5, 1.0)),
             stops_at_last=rng.random() < 0.5,
+            first_size=rng.choice((chunks.FIRST_SIZE, 2, 16)),
         )
 
 
@@ -109,6 +112,7 @@ class World:
         return self.settings.latency_s * self.rng.expovariate(1.0)
 
     def run(self) -> World:
+        usual_size, chunks.FIRST_SIZE = chunks.FIRST_SIZE, self.settings.first_size
         try:
             self._run()
         except AssertionError as error:
@@ -116,6 +120,8 @@ class World:
             at = traceback.extract_tb(error.__traceback__)[-1]
             what = f"seed {self.seed}: {error} [{at.name}: {at.line}]"
             raise Broken(f"{what}\n{self.settings}\n...\n{trace}\n{what}") from error
+        finally:
+            chunks.FIRST_SIZE = usual_size
         return self
 
     def _run(self) -> None:
@@ -284,7 +290,8 @@ class World:
                 program.sent += event.count
             self.drive(event)
             if steps and len(steps) <= grows:
-                self.after(self.rng.random() * sum(spec.durations) / self.settings.slots, step)
+                busy_s = sum(spec.durations) / self.settings.slots
+                self.after(self.rng.random() * min(busy_s, 0.05), step)
             elif steps:
                 self.after(0.0 if hurried else self.delay_s(), step)
 

@@ -153,10 +153,9 @@ def _fields(error: BaseException) -> dict[str, Any]:
             if name.startswith("__") or (name in _NO_FIELDS and kind.__module__ == "builtins"):
                 continue
             if isinstance(what, (types.MemberDescriptorType, types.GetSetDescriptorType)):
-                try:
-                    fields[name] = getattr(error, name)
-                except AttributeError:
-                    continue
+                value = getattr(error, name, None)
+                if value is not None:  # OSError shows a filename2 that was set to None
+                    fields[name] = value
     return fields
 
 
