@@ -75,7 +75,7 @@ class ChunkFinished(Event):
     """Elements of a chunk up to position ``upto`` (exclusive) have a result.
 
     ``failed`` are positions among the newly finished whose task raised;
-    ``elapsed_s`` is the time that the newly finished took together.
+    ``elapsed_s`` is the time that the newly finished took together, 0 when nobody knows.
     """
 
     worker: int

@@ -162,7 +162,8 @@ class Scheduler:
             return
         chunk.done = upto
         program = chunk.program
-        program.measured(upto - first, event.elapsed_s)
+        if event.elapsed_s > 0.0:
+            program.measured(upto - first, event.elapsed_s)
         whole = first == 0 and upto == len(chunk.elements)
         if whole and chunk.outside is not None and not event.failed:
             program.finish_whole(chunk.elements, chunk.outside)

@@ -68,9 +68,9 @@ def lost_record(worker: WorkerProcess, host: str) -> bytes:
 
 
 def salvaged(worker: WorkerProcess, reported: Callable[[int], int]) -> msg.Finished | None:
-    """What a dead worker had recorded and not announced, as the message it would have sent.
+    """What a worker has recorded and not announced, as the message it would send.
 
-    Its last task may have written anywhere, so nothing in its memory is taken on trust.
+    A task may have written anywhere, so nothing in its memory is taken on trust.
     """
     try:
         rest = salvage(worker.memory, reported)

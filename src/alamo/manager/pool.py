@@ -67,6 +67,7 @@ class WorkerProcess:
         cause: why it ended, where the status does not tell.
         retired: it was asked to end.
         buried: its owner has been told of its death.
+        watched, peek_s: whether its memory is looked at, and after how long again.
     """
 
     def __init__(self, number: int, memory: SharedMemory, stdout: int, stderr: int) -> None:
@@ -85,6 +86,8 @@ class WorkerProcess:
         self.cause = ""
         self.retired = False
         self.buried = False
+        self.watched = False
+        self.peek_s = 0.0
 
     @property
     def next_seq(self) -> int:

@@ -19,11 +19,12 @@ from alamo.core.workers import Worker
 from alamo.manager import deaths
 from alamo.manager.blocks import BlockRegistry, blocks_max_of
 from alamo.manager.clients import Client
+from alamo.manager.harvest import Harvester
 from alamo.manager.loop import Loop
 from alamo.manager.pool import Pool, WorkerProcess
 from alamo.manager.programs import ProgramData
 from alamo.protocol import messages as msg
-from alamo.protocol.layout import FREE, GRACE_S
+from alamo.protocol.layout import GRACE_S
 from alamo.protocol.records import as_record
 
 log = logging.getLogger("alamo.manager")
@@ -56,6 +57,7 @@ class Service:
         self._client_numbers = 0
         self._stillbirths = deaths.Stillbirths()
         self._dead: dict[int, WorkerProcess] = {}
+        self.harvester = Harvester(self)
         self.blocks_max = blocks_max_of(setup.slots)
         nursery_setup = msg.NurserySetup(
             setup.sys_path, setup.cwd, setup.log_level, address, self.blocks_max, files
@@ -114,6 +116,8 @@ class Service:
             self._show_blocks_of(outcome, worker)
         worker.end_seq = chunk.end_seq
         worker.connection.send(message)
+        if len(chunk.elements) > 1:
+            self.harvester.watch(worker)
 
     def _define_functions(self, worker: WorkerProcess, functions: int | bytes) -> None:
         needed = {functions} if isinstance(functions, int) else set(memoryview(functions).cast("I"))
@@ -149,6 +153,7 @@ class Service:
 
         def settle() -> None:
             if worker.recall is token:
+                self.harvester.harvest(worker)
                 self.drive(ev.TakenBack(worker.number, max(cut, worker.next_seq + 1)))
                 if not everything:
                     self.loop.call_later(_HALF_S, escalate)
@@ -170,7 +175,7 @@ class Service:
         """A worker sent a message."""
         match message:
             case msg.Finished():
-                self._finished(worker, message)
+                self.harvester.announced(worker, message)
             case msg.Stopped(seq, epoch):
                 worker.epoch = epoch
                 worker.recall = None
@@ -190,39 +195,7 @@ class Service:
                 self.tell_log(message)
         self.check_end()
 
-    def _finished(self, worker: WorkerProcess, message: msg.Finished) -> None:
-        known = self.scheduler.pool.workers.get(worker.number)
-        chunk = known.chunk(message.chunk) if known is not None else None
-        if message.buffer >= 0:
-            count = message.upto - message.first
-            ends = bytes(worker.memory.ends[message.buffer][:count])
-            payload = bytes(worker.memory.payloads[message.buffer][: message.size])
-            worker.memory.cells[FREE + message.buffer] = 1
-        else:
-            ends, payload = message.ends, message.payload
-        if chunk is None or chunk.done != message.first:
-            return
-        elements = chunk.elements[message.first : message.upto]
-        base = message.first
-        self._forward(
-            chunk.program.number,
-            elements,
-            ends,
-            payload,
-            tuple([p - base for p in message.failed]),
-            tuple([(p - base, block) for p, block in message.blocks]),
-        )
-        self.drive(
-            ev.ChunkFinished(
-                worker.number,
-                message.chunk,
-                message.upto,
-                message.failed,
-                message.elapsed_ns * 1e-9,
-            )
-        )
-
-    def _forward(
+    def forward(
         self,
         number: int,
         elements: Sequence[int],
@@ -306,10 +279,7 @@ class Service:
         """Pass on what it had finished and not announced; blame the task that it was running."""
         seq = worker.next_seq
         running = worker.running_seq([(c.number, c.seq, c.end_seq) for c in known.chunks])
-        chunks = {c.number: c for c in known.chunks}
-        rest = deaths.salvaged(worker, lambda n: chunks[n].done if n in chunks else -1)
-        if rest is not None and rest.upto <= len(chunks[rest.chunk].elements):
-            self._finished(worker, rest)
+        self.harvester.harvest(worker)
         reported = max((c.seq + c.done for c in known.chunks[:1]), default=0)
         self._dead[worker.number] = worker
         lost = ev.WorkerLost(worker.number, max(seq, reported), running >= reported)
@@ -320,7 +290,7 @@ class Service:
         worker = self._dead[worker_number]
         log.warning("worker %d (pid %d) died: %s", worker_number, worker.pid, worker.status)
         payload = deaths.lost_record(worker, self.host)
-        self._forward(number, [element], len(payload).to_bytes(4, "little"), payload, (0,))
+        self.forward(number, [element], len(payload).to_bytes(4, "little"), payload, (0,))
 
     # -- programs ----------------------------------------------------------------------
 

@@ -138,19 +138,25 @@ class OutcomeBuffer:
 
 
 def salvage(memory: SharedMemory, reported: Callable[[int], int]) -> Finished | None:
-    """What a dead worker had recorded and not announced.
+    """What a worker, dead or alive, has recorded and not announced.
 
     Args:
-        reported: chunk number -> positions already reported of it.
+        reported: chunk number -> positions already reported of it, -1 for an unknown chunk.
 
     Returns:
-        The message that the worker would have sent; failures are not marked in it.
+        The message that the worker would send; failures are not marked in it.
     """
     cells = memory.cells
-    buffer = cells[BUFFER]
+    first_seq, buffer = cells[FIRST_SEQ], cells[BUFFER]
     chunk, first = cells[CHUNK], cells[FIRST_POSITION]
-    count = cells[NEXT] - cells[FIRST_SEQ]
-    if not 0 < count <= ENDS_MAX or reported(chunk) != first:
+    count = cells[NEXT] - first_seq
+    # A worker that is alive may have begun another buffer meanwhile, which changes FIRST_SEQ
+    # first, or may have been in the middle of that when we began: then the others change.
+    if cells[FIRST_SEQ] != first_seq or cells[BUFFER] != buffer or cells[CHUNK] != chunk:
+        return None
+    if cells[FIRST_POSITION] != first or not 0 < count <= ENDS_MAX:
+        return None
+    if not first <= reported(chunk) < first + count:
         return None
     size = memory.ends[buffer][count - 1]
     return Finished(chunk, first, first + count, 0, buffer, size)
