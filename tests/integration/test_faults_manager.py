@@ -47,20 +47,42 @@ class Waiter(threading.Thread):
         self.ended_at = time.monotonic()
 
 
-@pytest.mark.parametrize("who", ["manager", "manager and nursery", "all"])
-@pytest.mark.parametrize("what", ["sleep", "loop", "deaf", "sessions"])
+def spin(log: str) -> None:
+    """In C code that never gives Python a chance."""
+    f.note(log, os.getpid())
+    pow(3, 10**9)
+
+
+def deaf(log: str) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGIO):
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    f.note(log, os.getpid())
+    while True:
+        time.sleep(600)
+
+
+BODIES = {
+    "sleep": f.noted_pid_then_sleep,
+    "loop": spin,
+    "deaf": deaf,
+    "sessions": start_sessions,
+}
+
+
+@pytest.mark.parametrize(
+    ("who", "what"),
+    [
+        *((who, what) for who in ("manager", "manager and nursery") for what in BODIES),
+        ("all", "sessions"),
+    ],
+)
 def test_every_wait_ends_and_all_processes_die(
     batch: Batch, tmp_path: Path, who: str, what: str
 ) -> None:
     log = str(tmp_path / "log")
-    bodies = {
-        "sleep": f.noted_pid_then_sleep,
-        "loop": spin,
-        "deaf": deaf,
-        "sessions": start_sessions,
-    }
-    single = batch.function(bodies[what], log)
-    tasks = [batch.function(bodies[what], log), batch.function(f.double, 3)]
+    single = batch.function(BODIES[what], log)
+    tasks = [batch.function(BODIES[what], log), batch.function(f.double, 3)]
     program = batch.compile(tasks)
     single.start()
     program.start()
@@ -103,21 +125,6 @@ def test_every_wait_ends_and_all_processes_die(
     batch.close()
     with pytest.raises(BatchBroken):
         batch.join()
-
-
-def spin(log: str) -> None:
-    """In C code that never gives Python a chance."""
-    f.note(log, os.getpid())
-    pow(3, 10**9)
-
-
-def deaf(log: str) -> None:
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGIO):
-        signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    f.note(log, os.getpid())
-    while True:
-        time.sleep(600)
 
 
 def test_join_ends(batch: Batch, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_root_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
         Batch(num_workers=1)
 
 
-@pytest.mark.parametrize("length", [30, 45, 50, 55, 58, 60, 70, 100, 108, 200])
+@pytest.mark.parametrize("length", [30, 50, 60, 70, 108])
 def test_long_temporary_directory(length: int) -> None:
     """A socket path ends at 108 bytes; where it does not fit, ``/tmp`` does."""
     with tempfile.TemporaryDirectory(prefix="al-", dir="/tmp") as root:
@@ -130,7 +130,7 @@ def test_read_only_disk(small_disk: Path) -> None:
 # -- descriptors and processes --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("files", [10, 20, 30, 45, 64, 90])
+@pytest.mark.parametrize("files", [10, 30, 64, 90])
 @pytest.mark.parametrize("workers", ["2", ""])
 def test_few_descriptors(files: int, workers: str) -> None:
     """Either it works, or it is said what is missing."""

@@ -1,4 +1,4 @@
-"""The simulated worlds are small; larger first chunks make more of them fused and taken back."""
+"""Simulated worlds are small; larger first chunks make more of them fused and taken back."""
 
 from __future__ import annotations
 

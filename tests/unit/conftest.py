@@ -1,4 +1,4 @@
-"""Unit tests of the scheduler use graphs of a few elements; larger first chunks make them telling."""
+"""Tests of the scheduler use small graphs; larger first chunks make them telling."""
 
 from __future__ import annotations
 

@@ -48,6 +48,10 @@ class BlockRegistry:
         """A process made a block; takes the descriptor."""
         self._blocks[block] = _Block(maker, size, fd)
 
+    def knows(self, block: int) -> bool:
+        """Whether its maker has told of the block."""
+        return block in self._blocks
+
     def use(self, block: int) -> None:
         """One more use of the block's present content."""
         if block in self._blocks:

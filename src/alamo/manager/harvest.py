@@ -87,7 +87,19 @@ class Harvester:
         chunks = {c.number: c for c in known.chunks}
         rest = deaths.salvaged(worker, lambda n: chunks[n].done if n in chunks else -1)
         if rest is not None and rest.upto <= len(chunks[rest.chunk].elements):
+            self._cut_unknown_blocks(worker, rest)
             self._take(worker, rest)
+
+    def _cut_unknown_blocks(self, worker: WorkerProcess, rest: msg.Finished) -> None:
+        """Leave what lies in a block of which the worker's message has not been read yet."""
+        for position, block in rest.blocks:
+            if not self._service.blocks.knows(block):
+                ends = worker.memory.ends[rest.buffer]
+                rest.size = ends[position - rest.first - 1] if position > rest.first else 0
+                rest.upto = position
+                rest.failed = tuple([p for p in rest.failed if p < position])
+                rest.blocks = tuple([pair for pair in rest.blocks if pair[0] < position])
+                return
 
     def harvest_number(self, number: int) -> None:
         """The same of the worker with this number, if it is there."""
