@@ -16,6 +16,7 @@ _F_SETSIG = 10
 _IONBF = 2
 
 _MADV_DONTNEED = 4
+_PUNCH_HOLE_KEEP_SIZE = 3
 #: Marked processes are looked for this often: one may have been forked while others were killed.
 _MARKED_ROUNDS = 5
 _MAP_POPULATE = 0x8000
@@ -32,6 +33,7 @@ _libc.mmap.argtypes = [
     ctypes.c_int,
     ctypes.c_long,
 ]
+_libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long]
 _libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 _libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 
@@ -135,6 +137,11 @@ def forget_private_pages(address: int, size: int) -> None:
 def unmap(address: int, size: int) -> None:
     """End a mapping."""
     _libc.munmap(address, size)
+
+
+def punch_hole(fd: int, start: int, end: int) -> None:
+    """Give back the memory of a part of a file, which then reads as zeros; its size stays."""
+    _libc.fallocate(fd, _PUNCH_HOLE_KEEP_SIZE, start, end - start)
 
 
 def children_of(pid: int) -> list[int]:

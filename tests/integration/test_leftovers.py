@@ -72,7 +72,7 @@ def test_many_batches_leave_nothing_in_the_client() -> None:
     one_of_each()
     f.until(lambda: threading.active_count() == 1 or state())
     before, mappings = state(), own_mappings()
-    for _ in range(4):
+    for _ in range(2):
         one_of_each()
     f.until(lambda: state() <= before, "the state before", 5.0)
     assert state() == before
@@ -194,7 +194,7 @@ def test_two_processes_do_not_disturb_one_another(root: Path, tmp_path: Path) ->
     import _faults as f
     from alamo import Batch
     if __name__ == "__main__":
-        for i in range(6):
+        for i in range(3):
             batch = Batch(num_workers=1, log_level="CRITICAL")
             tasks = [batch.function(f.double, i) for i in range(200)]
             batch.compile(tasks).run(timeout=20)

@@ -30,8 +30,9 @@ from alamo.protocol.framing import MessageReader, encode
 NOBODY = 65534
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def batch() -> Iterator[Batch]:
+    """One for all: whatever strangers do to it, the next test finds it in good health."""
     with f.ended(Batch(num_workers=1, log_level="CRITICAL")) as batch:
         yield batch
 

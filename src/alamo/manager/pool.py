@@ -28,11 +28,14 @@ from alamo.protocol.layout import (
     SharedMemory,
     make_memory,
 )
+from alamo.worker import output
 
 log = logging.getLogger("alamo.manager")
 
 #: How long to wait for the exit status of a worker whose connection has ended.
 _STATUS_WAIT_S = 1.0
+#: How often the output of running tasks is looked at.
+_TRIM_S = 0.25
 #: Nurseries that die before they are up, in a row, until no further one is tried.
 _NURSERIES_MAX = 10
 #: At the end of the service: for the nursery to end its children, for the rest to be killed.
@@ -64,6 +67,7 @@ class WorkerProcess:
         end_seq: one past the last sequence number dealt.
         known_functions, known_objects: what has been sent to it.
         recall: identity of the recall under way.
+        pid, start_ticks: name its process for ever.
         cause: why it ended, where the status does not tell.
         retired: it was asked to end.
         buried: its owner has been told of its death.
@@ -73,6 +77,7 @@ class WorkerProcess:
     def __init__(self, number: int, memory: SharedMemory, stdout: int, stderr: int) -> None:
         self.number = number
         self.pid = -1
+        self.start_ticks = 0
         self.memory = memory
         self.stdout = stdout
         self.stderr = stderr
@@ -88,6 +93,12 @@ class WorkerProcess:
         self.buried = False
         self.watched = False
         self.peek_s = 0.0
+
+    def set_pid(self, pid: int) -> None:
+        """It runs as this process."""
+        if self.pid != pid:
+            self.pid = pid
+            self.start_ticks = linux.process_start_ticks(pid)
 
     @property
     def next_seq(self) -> int:
@@ -150,6 +161,7 @@ class Pool:
         self._nurseries_failed = 0
         self._nursery: subprocess.Popen[bytes]
         self._start_nursery()
+        self._trim_outputs()
 
     # -- the nursery -----------------------------------------------------------------
 
@@ -176,7 +188,7 @@ class Pool:
         if isinstance(message, msg.Spawned):
             worker = self.workers.get(message.worker)
             if worker is not None:
-                worker.pid = message.pid
+                worker.set_pid(message.pid)
         elif isinstance(message, msg.Exited):
             worker = self.workers.get(message.worker)
             if worker is not None:
@@ -281,13 +293,21 @@ class Pool:
     def _give_up(self, worker: WorkerProcess) -> None:
         if self.workers.get(worker.number) is not worker:
             return
-        if worker.pid > 0:
+        if worker.start_ticks and linux.process_start_ticks(worker.pid) == worker.start_ticks:
             linux.kill_tree(worker.pid)
-        worker.cause = (
-            "its connection to the manager ended while it ran, so it was killed: "
-            "the function or a library closed descriptors that were not its own"
-        )
+            worker.cause = (
+                "its connection to the manager ended while it ran, so it was killed: "
+                "the function or a library closed descriptors that were not its own"
+            )
         self._bury(worker)
+
+    def _trim_outputs(self) -> None:
+        """Bound what a task that prints without end takes of the machine's memory."""
+        for worker in self.workers.values():
+            if worker.memory.cells[SINCE]:
+                output.trim(worker.stdout)
+                output.trim(worker.stderr)
+        self._loop.call_later(_TRIM_S, self._trim_outputs)
 
     def _bury(self, worker: WorkerProcess) -> None:
         if self.workers.get(worker.number) is not worker or worker.buried:

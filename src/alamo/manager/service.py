@@ -183,7 +183,7 @@ class Service:
                 self.drive(ev.TakenBack(worker.number, seq))
                 self.drive(ev.WorkerResumed(worker.number))
             case msg.Ready(pid):
-                worker.pid = pid
+                worker.set_pid(pid)
                 self._stillbirths.none()
                 self.drive(ev.WorkerReady(worker.number))
             case msg.BlockMade(block, size):

@@ -17,6 +17,7 @@ _streams: dict[int, io.TextIOWrapper] = {}
 
 #: Bytes of each stream that are kept: this much of the head and as much of the tail.
 KEPT_BYTES = 512 * 1024
+_TRIM_BYTES = 16 * KEPT_BYTES
 
 
 def install(stdout_fd: int, stderr_fd: int) -> None:
@@ -69,3 +70,10 @@ def read(fd: int) -> bytes:
     head = os.pread(fd, KEPT_BYTES, 0)
     tail = os.pread(fd, KEPT_BYTES, size - KEPT_BYTES)
     return head + f"\n[... {size - 2 * KEPT_BYTES} bytes left out ...]\n".encode() + tail
+
+
+def trim(fd: int) -> None:
+    """Free the memory of a middle that will not be kept, while the task goes on writing."""
+    size = os.fstat(fd).st_size
+    if size > _TRIM_BYTES:
+        linux.punch_hole(fd, KEPT_BYTES, size - 2 * KEPT_BYTES)
