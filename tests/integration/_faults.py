@@ -150,6 +150,24 @@ def ended(batch: Any) -> Iterator[Any]:
         batch.terminate()
 
 
+def changed_batch(code: str) -> Any:
+    """A Batch of two workers whose manager runs this code first."""
+    from alamo import Batch
+
+    real = subprocess.Popen
+
+    def popen(command: list[str], **options: Any) -> Any:
+        path, call = command[3].split("; ", 1)
+        command[3] = f"{path}; {code}; {call}"
+        return real(command, **options)
+
+    subprocess.Popen = popen  # type: ignore[misc, assignment]
+    try:
+        return Batch(num_workers=2, log_level="CRITICAL")
+    finally:
+        subprocess.Popen = real  # type: ignore[misc]
+
+
 # -- files as evidence ---------------------------------------------------------------------
 
 

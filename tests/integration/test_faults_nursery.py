@@ -126,6 +126,19 @@ def test_stopped_nursery(batch: Batch) -> None:
     assert time.monotonic() - begin < f.WAIT_S
 
 
+def test_stopped_nursery_is_replaced() -> None:
+    """When no worker is left to run anything, the wait for a new one has an end."""
+    batch = f.changed_batch("import alamo.manager.pool as p; p._BIRTH_MAX_S = 0.5")
+    with f.ended(batch):
+        f.until(lambda: len(f.workers_of(batch)) == 2)
+        nursery = f.nursery_of(batch)
+        os.kill(nursery, signal.SIGSTOP)
+        tasks = [batch.function(f.die, "SIGKILL") for _ in range(2)]
+        batch.compile(tasks).run(timeout=20)
+        assert batch.function(f.double, 5).run(timeout=20) == 10
+        assert f.nursery_of(batch) != nursery
+
+
 def test_task_kills_its_parent(batch: Batch) -> None:
     nursery = f.nursery_of(batch)
     assert batch.function(kill_parent).run(timeout=20) == nursery

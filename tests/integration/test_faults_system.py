@@ -10,13 +10,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import _faults as f
 import pytest
 
 from alamo import Batch, BatchBroken, UsageError, WorkerLost
-from alamo.batch import launch
 
 root_only = pytest.mark.skipif(os.getuid() != 0, reason="only root can mount")
 
@@ -189,18 +187,42 @@ def test_too_many_clients() -> None:
         assert client.wait() == 0
 
 
-def inject(monkeypatch: pytest.MonkeyPatch, code: str) -> Batch:
-    """A Batch whose manager runs this code first."""
-    real = subprocess.Popen
+@pytest.fixture
+def small_memory() -> Iterator[Path]:
+    """A memory control group of 100 MB."""
+    group = Path(f"/sys/fs/cgroup/memory/alamo-test-{os.getpid()}")
+    try:
+        group.mkdir()
+        (group / "memory.limit_in_bytes").write_text("100M")
+    except OSError as error:
+        pytest.skip(f"no memory control group can be made: {error}")
+    try:
+        yield group
+    finally:
+        f.until(lambda: not (group / "cgroup.procs").read_text())
+        group.rmdir()
 
-    def popen(command: list[str], **options: Any) -> Any:
-        path, call = command[3].split("; ", 1)
-        command[3] = f"{path}; {code}; {call}"
-        return real(command, **options)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(launch.subprocess, "Popen", popen)
-        return Batch(num_workers=2, log_level="CRITICAL")
+def eat(megabytes: int) -> int:
+    return len(bytes(megabytes) * 1_000_000)
+
+
+def test_out_of_memory(small_memory: Path) -> None:
+    """The kernel kills the worker: the error says for what; the others go on."""
+    with f.ended(Batch(num_workers=2, log_level="CRITICAL")) as batch:
+        workers = f.until(lambda: len(found := f.workers_of(batch)) == 2 and found)
+        for pid in workers:
+            (small_memory / "cgroup.procs").write_text(str(pid))
+        task = batch.function(eat, 500)
+        tasks = [batch.function(f.double, i) for i in range(50)]
+        batch.compile([task, *tasks]).start()
+        assert [t.result.get(timeout=20) for t in tasks] == [2 * i for i in range(50)]
+        with pytest.raises(WorkerLost, match="out-of-memory killer: the system"):
+            task.result.get(timeout=20)
+        fatal = batch.function(f.die, "SIGKILL")
+        with pytest.raises(WorkerLost, match="kill -9"):
+            fatal.run(timeout=20)
+        f.kill(*workers)
 
 
 FORKS = """#!{python}
@@ -220,14 +242,12 @@ exec(code)
 """
 
 
-def test_no_more_processes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_no_more_processes(tmp_path: Path) -> None:
     """The workers that there are go on; when there is none left, the error says why."""
     script = tmp_path / "python"
     script.write_text(FORKS.format(python=sys.executable))
     script.chmod(0o700)
-    batch = inject(
-        monkeypatch, f"import alamo.manager.pool as p; p.sys.executable = {str(script)!r}"
-    )
+    batch = f.changed_batch(f"import alamo.manager.pool as p; p.sys.executable = {str(script)!r}")
     f.until(lambda: len(f.workers_of(batch)) == 2)
     nursery = f.nursery_of(batch)
     tasks = [batch.function(f.double, i) for i in range(50)]
@@ -243,9 +263,9 @@ def test_no_more_processes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     batch.terminate()
 
 
-def test_a_nursery_that_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_nursery_that_cannot_start() -> None:
     """It is tried some times, then the Batch says why it ends."""
-    batch = inject(monkeypatch, "import alamo.manager.pool as p; p.sys.executable = '/bin/false'")
+    batch = f.changed_batch("import alamo.manager.pool as p; p.sys.executable = '/bin/false'")
     begin = time.monotonic()
     with pytest.raises(BatchBroken, match="starts workers died"):
         batch.function(f.double, 3).run()
@@ -253,10 +273,10 @@ def test_a_nursery_that_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
     batch.terminate()
 
 
-def test_a_manager_that_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_manager_that_fails(tmp_path: Path) -> None:
     """A bug in it ends the Batch in good order: every wait gets the reason, nothing is left."""
     code = "import alamo.manager.service as s; s.Service._skipped = lambda *_: 1 / 0"
-    batch = inject(monkeypatch, code)
+    batch = f.changed_batch(code)
     log = str(tmp_path / "log")
     running = batch.function(f.noted_pid_then_sleep, log)
     running.start()

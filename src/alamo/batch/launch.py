@@ -113,11 +113,11 @@ def start_manager(slots: int, log_level: int) -> tuple[subprocess.Popen[bytes], 
     theirs.close()
     path = [os.path.abspath(entry) for entry in sys.path]
     importable.fix_path(path)
-    ours.sendall(
-        encode(
-            msg.Setup(msg.VERSION, secret, root, slots, log_level, path, os.getcwd(), os.getpid())
-        )
-    )
+    setup = msg.Setup(msg.VERSION, secret, root, slots, log_level, path, os.getcwd(), os.getpid())
+    try:
+        ours.sendall(encode(setup))
+    except OSError:  # it has ended; to read from it tells the same, more clearly
+        pass
     return process, ours
 
 

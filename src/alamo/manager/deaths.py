@@ -21,7 +21,6 @@ _FIRST_DELAY_S = 0.02
 _DELAY_MAX_S = 1.0
 
 _CAUSES = {
-    signal.SIGKILL: "killed from outside: the out-of-memory killer or `kill -9`",
     signal.SIGSEGV: "a crash in C code (segmentation fault)",
     signal.SIGBUS: "a crash in C code (bus error: often a mapped file that shrank)",
     signal.SIGABRT: "C code called abort()",
@@ -30,6 +29,36 @@ _CAUSES = {
     signal.SIGTERM: "somebody sent SIGTERM",
     signal.SIGXCPU: "over its CPU time limit",
 }
+
+
+class _OomKills:
+    """The kernel's count of processes that it killed for lack of memory, where it shows one."""
+
+    def __init__(self) -> None:
+        self._seen = self._count()
+
+    @staticmethod
+    def _count() -> int:
+        try:
+            with open("/proc/vmstat") as file:
+                return next((int(line[9:]) for line in file if line.startswith("oom_kill ")), -1)
+        except OSError:
+            return -1
+
+    def cause(self) -> str:
+        """The likely cause of a SIGKILL that has just been noticed."""
+        count, seen = self._count(), self._seen
+        self._seen = count
+        if count > seen:
+            return (
+                "the out-of-memory killer: the system has just killed a process for lack of memory"
+            )
+        if count < 0:
+            return "killed from outside: the out-of-memory killer or `kill -9`"
+        return "killed from outside, as by `kill -9`; the system counts no kill for lack of memory"
+
+
+_oom_kills = _OomKills()
 
 
 def describe_status(status: int | None) -> tuple[int, int, str]:
@@ -43,6 +72,8 @@ def describe_status(status: int | None) -> tuple[int, int, str]:
         return 0, -1, "its exit status is unknown: the machine may have lost it"
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
+        if number == signal.SIGKILL:
+            return number, -1, _oom_kills.cause()
         try:
             cause = _CAUSES.get(signal.Signals(number), "")
         except ValueError:

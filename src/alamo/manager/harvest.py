@@ -7,6 +7,7 @@ behind it, the manager looks into the memory of workers that have been silent.
 
 from __future__ import annotations
 
+import time
 from array import array
 from typing import TYPE_CHECKING
 
@@ -74,7 +75,8 @@ class Harvester:
         worker.watched = False
         if known is None or worker.buried or all(len(c.elements) == 1 for c in known.chunks):
             return
-        self.harvest(worker)
+        if worker.has_run_for_s(time.monotonic_ns()) > PEEK_S / 2:
+            self.harvest(worker)
         worker.watched = True
         worker.peek_s = min(2 * worker.peek_s, PEEK_MAX_S)
         self._service.loop.call_later(worker.peek_s, lambda: self._peek(worker))

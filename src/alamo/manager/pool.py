@@ -34,6 +34,8 @@ log = logging.getLogger("alamo.manager")
 
 #: How long to wait for the exit status of a worker whose connection has ended.
 _STATUS_WAIT_S = 1.0
+#: How long a nursery may take to start a worker.
+_BIRTH_MAX_S = 10.0
 #: How often the output of running tasks is looked at.
 _TRIM_S = 0.25
 #: Nurseries that die before they are up, in a row, until no further one is tried.
@@ -99,6 +101,11 @@ class WorkerProcess:
         if self.pid != pid:
             self.pid = pid
             self.start_ticks = linux.process_start_ticks(pid)
+
+    def has_run_for_s(self, now_ns: int) -> float:
+        """Seconds since the running element began; 0 while the worker idles."""
+        since = int(self.memory.cells[SINCE])
+        return (now_ns - since) * 1e-9 if since else 0.0
 
     @property
     def next_seq(self) -> int:
@@ -271,6 +278,14 @@ class Pool:
         )
         self._numbers += 1
         self.workers[worker.number] = worker
+        nursery = self._nursery
+        self._loop.call_later(_BIRTH_MAX_S, lambda: self._check_born(worker, nursery))
+
+    def _check_born(self, worker: WorkerProcess, nursery: subprocess.Popen[bytes]) -> None:
+        """Replace a nursery that takes too long: it is stuck or stopped."""
+        if worker.pid < 0 and not worker.buried and nursery is self._nursery:
+            log.warning("the nursery (pid %d) does not answer", nursery.pid)
+            nursery.kill()  # that its connection ends does the rest
 
     def retire(self, number: int) -> None:
         """Have an idle worker end: it does when its connection does."""
