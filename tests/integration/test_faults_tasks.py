@@ -95,6 +95,40 @@ def test_closes_stdout_object(batch: Batch, tmp_path: Path) -> None:
         assert task.result.get() == 1
 
 
+def leak_descriptors() -> int:
+    try:
+        while True:
+            _leaked.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        return len(_leaked)
+
+
+_leaked: list[int] = []
+
+
+def test_leaks_all_descriptors(batch: Batch, tmp_path: Path) -> None:
+    """Whatever a task leaves open, later ones get their arguments and return their results."""
+    bad = [batch.function(leak_descriptors) for _ in range(3)]
+    with_innocents(batch, str(tmp_path / "log"), bad)
+    large = [bytes([i]) * 300_000 for i in range(20)]
+    tasks = [batch.function(same, value) for value in large]
+    batch.compile(tasks).run(timeout=20)
+    assert [t.result.get() for t in tasks] == large
+
+
+def same(value: bytes) -> bytes:
+    return value
+
+
+def become_another_program() -> None:
+    os.execvp("sleep", ["sleep", "600"])
+
+
+def test_becomes_another_program(batch: Batch, tmp_path: Path) -> None:
+    (task,) = with_innocents(batch, str(tmp_path / "log"), [batch.function(become_another_program)])
+    assert "descriptors" in str(lost(task))
+
+
 # -- processes --------------------------------------------------------------------------------
 
 

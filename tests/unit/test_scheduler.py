@@ -72,7 +72,7 @@ def test_long_elements_are_dealt_one_by_one() -> None:
 def test_a_chunk_is_bounded_however_short_the_elements() -> None:
     driven = Driven(1)
     first, _ = deals(driven.program(0, 100_000))
-    assert [len(c) for c in elements(driven.finish(first, each_s=0.0))] == [chunks.SIZE_MAX]
+    assert [len(c) for c in elements(driven.finish(first, each_s=1e-9))] == [chunks.SIZE_MAX]
 
 
 def test_few_ready_elements_are_shared_among_the_slots() -> None:

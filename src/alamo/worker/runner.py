@@ -141,6 +141,8 @@ class Runner:
             if now - begun > LOOK_AFTER_NS or surroundings.touched:
                 self._after_task()
                 surroundings.restore()
+                if surroundings.spoiled:
+                    cells[LIMIT] = seq + 1  # no other task runs in this process
             if not ok or special or self._record_block >= 0 or not append(data):
                 self._record(chunk, position, seq, data, ok, now - begun, now)
             start = end

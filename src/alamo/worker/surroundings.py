@@ -3,7 +3,7 @@
 Working directory, environment and umask are put back, child processes are ended.  The
 calls that change them are wrapped to raise a flag, so an innocent task costs nothing;
 tasks long enough to hide a change made past the wrappers are looked at anyway.  A process
-that cannot be put back, such as one in a new session, ends after its chunk.
+that cannot be put back, such as one in a new session, ends.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Surroundings:
         self.touched = True
 
     def _spoil(self, *_: Any) -> None:
-        self.spoiled = True
+        self.touched = self.spoiled = True
 
     def _keep_limit(self, kind: int, *_: Any) -> None:
         self.touched = True
@@ -119,6 +119,10 @@ class Surroundings:
         output.put_streams_back()
         if self._limits:
             self._put_limits_back()
+        try:
+            os.close(os.dup(0))
+        except OSError:  # all descriptors are in use
+            self.spoiled = True
         if self._end_children():
             output.take(1)  # what they wrote behind the end of their task
             output.take(2)
