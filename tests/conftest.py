@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import signal
 import tempfile
 import time
 import uuid
@@ -18,6 +19,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Started in the background of a shell: scripts that the tests interrupt would inherit this.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 INTEGRATION = Path(__file__).parent / "integration"
 SHARED_MEMORY = Path("/dev/shm")
