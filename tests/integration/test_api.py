@@ -484,7 +484,7 @@ def test_async_code_waits_in_threads(batch: Batch) -> None:
 
 
 def test_two_batches_in_one_process(batch: Batch) -> None:
-    with Batch(num_workers=1) as other:
+    with Batch(num_workers=np.int64(1)) as other:  # type: ignore[arg-type]
         assert other.function(work.pid).run() != batch.function(work.pid).run()
         with pytest.raises(alamo.GraphError, match="another Batch"):
             batch.compile([other.function(work.nothing)])

@@ -223,6 +223,7 @@ def test_kills_that_can_be_survived(tmp_path: Path) -> None:
             directory.mkdir()
             plans.append(Plan(draw, str(directory)))
         killer.start()
+        lost, tasks, programs = 0, [], []
         try:
             tasks = [plan.tasks(batch) for plan in plans]
             programs = [batch.compile(some) for some in tasks]

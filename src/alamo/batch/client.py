@@ -324,18 +324,18 @@ class Client:
     def terminate(self) -> None:
         """End the service at once and wait until its processes are gone."""
         self.closed = True
-        if self.ended.is_set() or self._ask_to_end():
+        if self.ended.is_set() or self._send_at_once(msg.TerminateAsked()):
             self.ended.wait(timeout=_EXIT_WAIT_S)
         if self.process is not None:
             launch.end(self.process, self.address, self.ended.is_set())
         self.hang_up()
 
-    def _ask_to_end(self) -> bool:
-        """Whether the manager can be asked: not so when it takes nothing from us."""
+    def _send_at_once(self, message: msg.Message) -> bool:
+        """Send something short, or not when the manager takes nothing from us."""
         if not self._send_lock.acquire(timeout=_EXIT_WAIT_S):
             return False
         try:
-            data = encode_all([msg.TerminateAsked()])
+            data = encode_all([message])
             return self._sock.send(data, socket.MSG_DONTWAIT) == len(data)
         except OSError:
             return False
@@ -347,7 +347,7 @@ class Client:
     def before_fork(self) -> None:
         """The child will hold on to what is mapped here."""
         if self.registered and not self.memory.blocks.is_empty:
-            self._tell(msg.Forked())
+            self._send_at_once(msg.Forked())
 
     def after_fork(self) -> None:
         """In a forked child: let go of the parent's connection; register at first use."""
@@ -355,11 +355,6 @@ class Client:
             return
         self.is_primary = False
         self.process = None
-        error = BatchBroken(
-            "this task was started before the fork; its result goes to the parent process"
-        )
-        for program in list(self._programs.values()):
-            program.reset_after_fork(error)
         self._sock.close()
         self._register_later()
 

@@ -9,13 +9,20 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from alamo.batch.client import Client
+    from alamo.batch.outcomes import Program
 
 _clients: weakref.WeakSet[Client] = weakref.WeakSet()
+_programs: weakref.WeakSet[Program] = weakref.WeakSet()
 
 
 def watch(client: Client) -> None:
     """Tell the client of forks."""
     _clients.add(client)
+
+
+def watch_program(program: Program) -> None:
+    """Tell the program of forks."""
+    _programs.add(program)
 
 
 class RegisterAtUse(Iterator[int]):
@@ -35,6 +42,8 @@ def _before() -> None:
 
 
 def _after_in_child() -> None:
+    for program in list(_programs):
+        program.after_fork()
     for client in list(_clients):
         client.after_fork()
 

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from alamo.batch import forks
 from alamo.batch.failures import unloadable, upstream_failed, worker_lost
 from alamo.batch.uids import UidIndex
+from alamo.errors import BatchBroken
 from alamo.protocol import exceptions, pickling
 from alamo.protocol import messages as msg
 from alamo.protocol.pickling import ATOMS
@@ -81,6 +83,7 @@ class Program:
         #: Callbacks queued or running.
         self.callbacks_pending = 0
         self.callback_errors: dict[int, BaseException] = {}
+        forks.watch_program(self)
 
     def __del__(self) -> None:
         """Nobody can ask for the outcomes any more: give back what they hold."""
@@ -243,13 +246,15 @@ class Program:
         for lock in locks:
             lock.release()
 
-    def reset_after_fork(self, error: BaseException) -> None:
+    def after_fork(self) -> None:
         """In a forked child: locks may be held by threads that are not here."""
-        self._lock = threading.Lock()
+        self._lock, self._opening = threading.Lock(), threading.RLock()
         self._waiters, self._end_waiters = {}, []
         self._unread_blocks = {}
-        if self.remaining:
-            self.broken = error
+        if self.remaining and self.broken is None:
+            self.broken = BatchBroken(
+                "this task was started before the fork; its result goes to the parent process"
+            )
 
     # -- waiting ---------------------------------------------------------------------------
 

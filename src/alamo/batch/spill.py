@@ -206,6 +206,7 @@ class ResultMemory:
     def detach(self) -> None:
         """The connection is gone through which the blocks came: give nothing back any more."""
         self._release = _release_nothing
+        self._lock = threading.Lock()  # in a forked child a thread that is not there may hold it
 
     # -- the file ------------------------------------------------------------------------
 
