@@ -206,7 +206,7 @@ def path_draw(names: int, depth: int) -> Any:
 
 def cwd() -> str:
     """Where the tests pretend to be."""
-    return "/work"
+    return "/home"
 
 
 def flags(rules: CommunicationDomain) -> str:

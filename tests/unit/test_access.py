@@ -24,7 +24,7 @@ from alamo.core.access import (
 
 def cwd() -> str:
     """Where the tests pretend to be."""
-    return "/work"
+    return "/home"
 
 
 def nowhere() -> str:
@@ -47,12 +47,12 @@ def nowhere() -> str:
         ("//a", (), "/a"),
         ("//", ("a",), "/a"),
         ("/", ("a",), "/a"),
-        ("a", ("b",), "/work/a/b"),
-        ("", (), "/work"),
-        (".", ("b",), "/work/b"),
+        ("a", ("b",), "/home/a/b"),
+        ("", (), "/home"),
+        (".", ("b",), "/home/b"),
         ("../a", (), "/a"),
         (Path("/a"), (Path("b"),), "/a/b"),
-        (PurePosixPath("a"), ("b",), "/work/a/b"),
+        (PurePosixPath("a"), ("b",), "/home/a/b"),
         (b"/a", (b"b\xff",), "/a/b\udcff"),
     ],
 )
