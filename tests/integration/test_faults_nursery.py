@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -181,5 +182,5 @@ def start_sessions(log: str) -> None:
         f"import _faults; _faults.note({log!r}, os.getpid())\n"
         "time.sleep(600)"
     )
-    subprocess.run(["python3", "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True)
     time.sleep(600)
