@@ -54,11 +54,12 @@ lint: $(READY) ## ruff, ruff format and mypy
 	$(BIN)/mypy --strict
 
 test: lint ## everything that must pass: lint and the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 3 --dist loadfile
 
-demo: $(READY) $(if $(WORKFLOW),,$(EXTRAS)) ## replay a production workflow, then the matrix-powers example
+demo: $(READY) $(if $(WORKFLOW),,$(EXTRAS)) ## replay a workflow, matrix powers, a million option prices
 	$(BIN)/python examples/replay_workflow.py $(WORKFLOW)
 	$(BIN)/python examples/matrix_powers.py
+	$(BIN)/python examples/monte_carlo.py
 
 soak: $(READY) ## the long kill and churn runs
 	$(BIN)/python -m pytest -m soak --timeout 3600

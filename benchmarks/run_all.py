@@ -14,10 +14,12 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 SCRIPTS = {
     "plain.py": [],
+    "executor.py": [],
     "dag.py": ["--million"],
     "memory.py": [],
     "sleeps.py": [],
     "arrays.py": [],
+    "arrays_map.py": [],
     "latency.py": [],
 }
 

@@ -1,8 +1,9 @@
-"""What every test under tests/integration is held to: it leaves nothing behind.
+"""What every test of running Batches is held to: it leaves nothing behind.
 
-Each such test is followed by a look for processes, shared memory and runtime directories that
-were not there before it. The session gets a temporary directory of its own, so that other users of
-the machine do not appear in the picture, and a mark in the environment, which finds orphans too.
+Each test under tests/conformance and tests/integration is followed by a look for processes, shared
+memory and runtime directories that were not there before it. The session gets a temporary directory
+of its own, so that other users of the machine do not appear in the picture, and a mark in the
+environment, which finds orphans too.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-INTEGRATION = Path(__file__).parent / "integration"
+WATCHED = {Path(__file__).parent / name for name in ("conformance", "integration")}
 SHARED_MEMORY = Path("/dev/shm")
 GRACE_S = 5.0
 MARK = "ALAMO_TEST_SESSION"
@@ -67,8 +68,8 @@ def session_mark() -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fails an integration test after which something is left; what is left is then ended."""
-    if INTEGRATION not in request.path.parents:
+    """Fails a test after which something is left; what is left is then ended."""
+    if WATCHED.isdisjoint(request.path.parents):
         yield
         return
     mark = request.getfixturevalue("session_mark")

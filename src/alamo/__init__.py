@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from alamo.batch.array_view import Outcome as Outcome
     from alamo.batch.batch import AsyncDict as AsyncDict
     from alamo.batch.batch import AsyncValue as AsyncValue
     from alamo.batch.batch import Batch as Batch
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
     from alamo.batch.batch import DataAccess as DataAccess
     from alamo.batch.batch import Task as Task
     from alamo.batch.batch import default_timeout as default_timeout
+    from alamo.batch.many import ALL_COMPLETED as ALL_COMPLETED
+    from alamo.batch.many import FIRST_COMPLETED as FIRST_COMPLETED
+    from alamo.batch.many import FIRST_EXCEPTION as FIRST_EXCEPTION
+    from alamo.batch.many import as_completed as as_completed
+    from alamo.batch.many import wait as wait
     from alamo.errors import AlamoError as AlamoError
     from alamo.errors import AuthenticationFailed as AuthenticationFailed
     from alamo.errors import BatchBroken as BatchBroken
@@ -37,6 +43,8 @@ if TYPE_CHECKING:
     from alamo.errors import UsageError as UsageError
     from alamo.errors import WaitTimeout as WaitTimeout
     from alamo.errors import WorkerLost as WorkerLost
+    from alamo.executor import AlamoExecutor as AlamoExecutor
+    from alamo.executor import ExecutorBroken as ExecutorBroken
 
 __version__ = "0.1.0"
 
@@ -50,6 +58,9 @@ _BATCH = (
     "Task",
     "default_timeout",
 )
+_ARRAYS = ("Outcome",)
+_MANY = ("ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION", "as_completed", "wait")
+_EXECUTOR = ("AlamoExecutor", "ExecutorBroken")
 _ERRORS = (
     "AlamoError",
     "AuthenticationFailed",
@@ -64,9 +75,15 @@ _ERRORS = (
     "WaitTimeout",
     "WorkerLost",
 )
-_HOME = dict.fromkeys(_BATCH, "alamo.batch.batch") | dict.fromkeys(_ERRORS, "alamo.errors")
+_HOME = (
+    dict.fromkeys(_BATCH, "alamo.batch.batch")
+    | dict.fromkeys(_ARRAYS, "alamo.batch.array_view")
+    | dict.fromkeys(_MANY, "alamo.batch.many")
+    | dict.fromkeys(_EXECUTOR, "alamo.executor")
+    | dict.fromkeys(_ERRORS, "alamo.errors")
+)
 
-__all__ = ["__version__", *_BATCH, *_ERRORS]  # noqa: PLE0604
+__all__ = ["__version__", *_BATCH, *_ARRAYS, *_MANY, *_EXECUTOR, *_ERRORS]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:

@@ -7,6 +7,7 @@ import fcntl
 import mmap
 import os
 import signal
+import time
 import weakref
 from collections.abc import Callable
 
@@ -16,9 +17,15 @@ _F_SETSIG = 10
 _IONBF = 2
 
 _MADV_DONTNEED = 4
+_MADV_POPULATE_WRITE = 23
 _PUNCH_HOLE_KEEP_SIZE = 3
+#: Some kernels are built without this list; then all processes are looked at.
+_KEEPS_CHILDREN = os.path.exists("/proc/thread-self/children")
 #: Marked processes are looked for this often: one may have been forked while others were killed.
 _MARKED_ROUNDS = 5
+#: How often it is looked whether a child that was killed has ended.
+_REAP_FIRST_S = 0.000_1
+_REAP_MOST_S = 0.01
 _MAP_POPULATE = 0x8000
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
@@ -95,13 +102,14 @@ def keep_freed_memory() -> None:
     _libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)
 
 
-def map_for_reading(fd: int, size: int) -> int:
-    """Map a file with all its pages at once; returns the address.
+def map_shared(fd: int, size: int, populate: bool) -> int:
+    """Map a file to be written too, on request with all its pages at once; returns the address.
 
     Raises:
         OSError: no address space or too many mappings.
     """
-    return _map(fd, size, mmap.PROT_READ, mmap.MAP_SHARED | _MAP_POPULATE)
+    flags = mmap.MAP_SHARED | (_MAP_POPULATE if populate else 0)
+    return _map(fd, size, mmap.PROT_READ | mmap.PROT_WRITE, flags)
 
 
 def map_private(fd: int, size: int) -> int:
@@ -134,6 +142,12 @@ def forget_private_pages(address: int, size: int) -> None:
     _libc.madvise(address, size, _MADV_DONTNEED)
 
 
+def populate(address: int, size: int) -> None:
+    """Have all pages of a mapping there to be written: 1.3 us a page instead of 1.9 as each is
+    touched.  Does nothing before Linux 5.14."""
+    _libc.madvise(address, size, _MADV_POPULATE_WRITE)
+
+
 def unmap(address: int, size: int) -> None:
     """End a mapping."""
     _libc.munmap(address, size)
@@ -146,6 +160,8 @@ def punch_hole(fd: int, start: int, end: int) -> None:
 
 def children_of(pid: int) -> list[int]:
     """Direct children of all threads of a process; empty when it is gone."""
+    if not _KEEPS_CHILDREN:
+        return [child for child in _all_pids() if parent_of(child) == pid]
     found: list[int] = []
     try:
         threads = os.listdir(f"/proc/{pid}/task")
@@ -155,9 +171,22 @@ def children_of(pid: int) -> list[int]:
         try:
             with open(f"/proc/{pid}/task/{thread}/children") as file:
                 found += map(int, file.read().split())
-        except OSError:  # the thread has ended, or the kernel keeps no such list
+        except OSError:  # the thread has ended
             continue
     return found
+
+
+def parent_of(pid: int) -> int:
+    """A process's parent, -1 when it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[1])
+    except OSError:
+        return -1
+
+
+def _all_pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
 def kill_tree(pid: int) -> None:
@@ -177,15 +206,43 @@ def kill_tree(pid: int) -> None:
                 pending += children_of(victim)
 
 
+def reap(pid: int, timeout_s: float) -> bool:
+    """Wait for the end of a child that was killed; ``False`` when it has not ended in time.
+
+    Not every child can be killed: one may hang in the kernel or belong to another user.
+
+    Raises:
+        ChildProcessError: there is no such child.
+    """
+    deadline = time.monotonic() + timeout_s
+    pause_s = _REAP_FIRST_S
+    while not os.waitpid(pid, os.WNOHANG)[0]:
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, _REAP_MOST_S)
+    return True
+
+
+def end_children(timeout_s: float) -> None:
+    """Kill and reap all children and their descendants; what cannot be killed is left."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        for child in children_of(os.getpid()):
+            kill_tree(child)
+        try:
+            reap(-1, deadline - time.monotonic())
+        except ChildProcessError:
+            return
+
+
 def kill_marked(mark: bytes) -> None:
     """SIGKILL every process whose environment at its start held ``mark`` (``NAME=value``).
 
     Cost: 10 us a process of the machine.
     """
     for _ in range(_MARKED_ROUNDS):
-        marked = [
-            pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _has(pid, mark)
-        ]
+        marked = [pid for pid in _all_pids() if _has(pid, mark)]
         if not marked:
             return
         for pid in marked:

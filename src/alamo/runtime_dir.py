@@ -77,6 +77,12 @@ def user_dir(root: str) -> Path:
             "the name in it); set ALAMO_RUNTIME_DIR to a shorter one"
         )
     try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"the path {str(path)!r} is no UTF-8; set ALAMO_RUNTIME_DIR to another directory"
+        ) from error
+    try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         state = path.lstat()
     except OSError as error:

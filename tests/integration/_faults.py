@@ -78,6 +78,12 @@ def all_pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
+def cpu_ticks(pid: int) -> int:
+    """Processor time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
 def children(pid: int) -> list[int]:
     try:
         return [int(n) for n in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
@@ -150,7 +156,7 @@ def ended(batch: Any) -> Iterator[Any]:
         batch.terminate()
 
 
-def changed_batch(code: str) -> Any:
+def changed_batch(code: str, log_level: str = "CRITICAL", enable_telem: bool = False) -> Any:
     """A Batch of two workers whose manager runs this code first."""
     from alamo import Batch
 
@@ -163,7 +169,7 @@ def changed_batch(code: str) -> Any:
 
     subprocess.Popen = popen  # type: ignore[misc, assignment]
     try:
-        return Batch(num_workers=2, log_level="CRITICAL")
+        return Batch(num_workers=2, log_level=log_level, enable_telem=enable_telem)
     finally:
         subprocess.Popen = real  # type: ignore[misc]
 
@@ -214,6 +220,18 @@ def noted(path: str, n: int, sleep_s: float = 0.0) -> int:
     return n
 
 
+def noted_then_wait(path: str, gate: str, n: int) -> int:
+    note(path, n)
+    until(lambda: os.path.exists(gate))
+    return n
+
+
+def noted_bytes(path: str, size: int, sleep_s: float) -> bytes:
+    time.sleep(sleep_s)
+    note(path, size)
+    return b"x" * size
+
+
 def busy(path: str, n: int, seconds: float) -> int:
     note(path, n)
     end = time.monotonic() + seconds
@@ -262,7 +280,8 @@ class Script:
     """A Python program in a process of its own, watched through the lines that it prints."""
 
     def __init__(self, code: str, *args: object, **options: Any) -> None:
-        env = dict(os.environ, PYTHONPATH=str(HERE))
+        paths = [str(HERE), os.environ.get("PYTHONPATH", "")]
+        env = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, paths)))
         env.update(options.pop("env", {}))
         self.process = subprocess.Popen(
             [sys.executable, "-u", "-c", textwrap.dedent(code), *map(str, args)],

@@ -11,9 +11,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pytest
 
+import _documents as documents
 from alamo import Batch
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -187,118 +187,36 @@ def test_matrix_powers_in_pytest(capsys: pytest.CaptureFixture[str]) -> None:
 
 # -- the documents ---------------------------------------------------------------------------
 
-# The function that they call and do not show for files, and file_0, which they forget.
-PRELUDE = """\
-import numpy as np
 
-def gpu_matmul_func(original_matrix, base_dir, i):
-    current_matrix = np.load(base_dir / f"file_{i}")
-    next_matrix = original_matrix @ current_matrix
-    with open(base_dir / f"file_{i+1}", "wb") as file:
-        np.save(file, next_matrix)
-    return i
-
-"""
-
-BEGIN = """\
-# Generate the powers of a matrix and write them to disk
-from alamo import Batch
-from pathlib import Path
-import numpy as np
-
-# A base directory, and files in it, will be used for communication of results
-batch = Batch()
-base_dir = Path("/some/path/to/base_dir")
-
-# Knowledge of reads and writes to files will also be used by the Batch service
-# to determine data dependencies and how to parallelize tasks
-reads = lambda i: batch.read(base_dir, Path(f"file_{i}"))
-writes = lambda i: batch.write(base_dir, Path(f"file_{i+1}"))
-
-a = np.array([j for j in range(100)])
-m = np.vander(a)
-
-# batch.function will create a task with specified arguments and reads/writes to the file system
-get_task = lambda i: batch.function(gpu_matmul_func, (m, base_dir, i), reads(i), writes(i))
-
-# Package up the list of tasks into a single compiled task and create the DAG (done by batch.compile),
-# and then submit the compiled task to the Batch service (done by matrix_powers_task.start)
-"""  # noqa: E501
-
-README_000 = (
-    BEGIN
-    + """\
-matrix_powers_task = batch.compile([get_task(i) for i in range(1000)])
-results_dict = matrix_powers_task.start()
-
-# Wait for the compiled task to complete
-matrix_powers_task.wait(timeout=30)
-
-# If there was an exception while running the task, it will be raised when get() is called
-for result, stdout, stderr in results_dict.values():
-    try:
-        print(f"result={result.get()}")
-        # print(f"stdout={stdout.get()}")
-        # print(f"stderr={stderr.get()}")
-    except Exception as e:
-        print(f"gpu_matmul_func failed with the following exception: {e}")
-
-batch.close()
-batch.join()
-"""
-)
-
-REFERENCE_001 = (
-    BEGIN
-    + """\
-serial_task_list = [get_task(i) for i in range(1000)]
-matrix_powers_task = batch.compile(serial_task_list)
-matrix_powers_task.start()
-
-# Wait for the compiled task to complete
-matrix_powers_task.wait(timeout=30)
-
-# If there was an exception while running the task, it will be raised when get() is called
-for task in serial_task_list:
-    try:
-        print(f"result={task.result.get()}")
-        # print(f"stdout={task.stdout.get()}")
-        # print(f"stderr={task.stderr.get()}")
-    except Exception as e:
-        print(f"gpu_matmul_func failed with the following exception: {e}")
-
-batch.close()
-batch.join()
-"""
-)
-
-DOCUMENTS = {
-    "000-cloud-service-readme.md": README_000,
-    "001-batch-api-reference.md": REFERENCE_001,
-}
-
-
-@pytest.mark.parametrize("name", DOCUMENTS)
+@pytest.mark.parametrize("name", documents.DOCUMENTS)
 def test_the_code_here_is_that_of_the_document(name: str) -> None:
     document = SHARED / "api" / name
     if not document.exists():
         pytest.skip(f"no {document}")
-    assert textwrap.indent(DOCUMENTS[name], "    ") in document.read_text()
+    assert textwrap.indent(documents.DOCUMENTS[name], "    ") in document.read_text()
 
 
-@pytest.mark.parametrize("name", DOCUMENTS)
+@pytest.mark.parametrize("name", documents.DOCUMENTS)
 def test_the_code_of_a_document_runs(name: str, tmp_path: Path) -> None:
     base_dir = tmp_path / "base_dir"
-    base_dir.mkdir()
-    m = np.vander(np.arange(100))
-    with open(base_dir / "file_0", "wb") as file:
-        np.save(file, m)
-    code = PRELUDE + DOCUMENTS[name].replace("/some/path/to/base_dir", str(base_dir))
+    check = documents.prepare(base_dir)
     script = tmp_path / "document.py"
-    script.write_text(code)
-    printed = run_script(script, cwd=tmp_path)
-    assert printed == "".join(f"result={i}\n" for i in range(1000))
-    power = m  # of integers modulo 2**64, so all of them are exact
-    for _ in range(1000):
-        power = m @ power
-    assert np.array_equal(np.load(base_dir / "file_1000"), power)
+    script.write_text(documents.code(name, base_dir))
+    check(run_script(script, cwd=tmp_path))
+
+
+# -- monte_carlo -----------------------------------------------------------------------------
+
+
+def test_monte_carlo(tmp_path: Path) -> None:
+    """Twenty thousand draws, reduced by a task, lie as near to the formula as they should."""
+    printed = run_script(EXAMPLES / "monte_carlo.py", "20000", cwd=tmp_path)
+    assert "20000 elements in" in printed
+    assert "Black-Scholes 7.1281" in printed
+
+
+def test_monte_carlo_notices_a_wrong_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = load("monte_carlo")
+    monkeypatch.setattr(module, "black_scholes", lambda: 9.0)
+    monkeypatch.setattr(sys, "argv", ["monte_carlo.py", "3000"])
+    assert module.main() == 1

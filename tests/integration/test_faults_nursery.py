@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 import _faults as f
 import pytest
 
-from alamo import Batch, WorkerLost
+from alamo import Batch, BatchBroken, WorkerLost
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
@@ -184,3 +185,48 @@ def start_sessions(log: str) -> None:
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     time.sleep(600)
+
+
+def limit_files(batch: Batch, files: int) -> tuple[int, int]:
+    """Set the manager's limit; returns what it was."""
+    manager = f.manager_of(batch)
+    old = resource.prlimit(manager, resource.RLIMIT_NOFILE)
+    resource.prlimit(manager, resource.RLIMIT_NOFILE, (files, old[1]))
+    return old
+
+
+def test_no_room_for_another_nursery_for_a_while(batch: Batch, tmp_path: Path) -> None:
+    """What runs goes on and ends; when there is room again, new workers start."""
+    log = str(tmp_path / "log")
+    running = [batch.function(f.noted, log, i, 0.6) for i in range(2)]
+    batch.compile(running).start()
+    f.until(lambda: len(f.notes(log)) == 2)
+    files, _ = limit_files(batch, 3)
+    nursery = f.nursery_of(batch)
+    os.kill(nursery, signal.SIGKILL)
+    assert [t.result.get(timeout=20) for t in running] == [0, 1]
+    assert batch.function(f.double, 3).run(timeout=20) == 6
+    fatal = batch.function(f.die, "SIGKILL")
+    fatal.start()
+    with pytest.raises(WorkerLost):
+        fatal.result.get(timeout=20)
+    assert batch.function(f.double, 4).run(timeout=20) == 8, "there is another worker"
+    limit_files(batch, files)
+    f.until(lambda: len(f.workers_of(batch)) == 2)
+    assert f.nursery_of(batch) != nursery
+
+
+def test_no_room_for_another_nursery_at_all() -> None:
+    """The service ends when nothing runs any more and nothing can."""
+    batch = Batch(num_workers=1, log_level="CRITICAL")
+    try:
+        assert batch.function(f.double, 3).run(timeout=20) == 6
+        limit_files(batch, 3)
+        os.kill(f.nursery_of(batch), signal.SIGKILL)
+        batch.function(f.die, "SIGKILL").start()
+        with pytest.raises(BatchBroken, match=r"cannot start|could not be started"):
+            batch.function(f.double, 4).run(timeout=20)
+    finally:
+        batch.terminate()
+        with Batch(num_workers=1):  # it sweeps what the manager had no descriptor to remove with
+            pass

@@ -78,7 +78,7 @@ def close_stdout_object() -> int:
     return 1
 
 
-@pytest.mark.parametrize("how", [close_all_and_wait, close_all_and_return, close_output])
+@pytest.mark.parametrize("how", [close_all_and_wait, close_all_and_return])
 def test_closes_descriptors(batch: Batch, tmp_path: Path, how: Callable[[], Any]) -> None:
     begin = time.monotonic()
     (task,) = with_innocents(batch, str(tmp_path / "log"), [batch.function(how)])
@@ -89,8 +89,9 @@ def test_closes_descriptors(batch: Batch, tmp_path: Path, how: Callable[[], Any]
         assert task.stdout.get() == "before\n"
 
 
-def test_closes_stdout_object(batch: Batch, tmp_path: Path) -> None:
-    bad = [batch.function(close_stdout_object) for _ in range(2)]
+@pytest.mark.parametrize("how", [close_output, close_stdout_object])
+def test_closes_stdout(batch: Batch, tmp_path: Path, how: Callable[[], Any]) -> None:
+    bad = [batch.function(how) for _ in range(2)]
     for task in with_innocents(batch, str(tmp_path / "log"), bad):
         assert task.result.get() == 1
 
@@ -426,3 +427,18 @@ def test_dies_in_a_child_thread(batch: Batch, tmp_path: Path) -> None:
 def exit_in_thread() -> None:
     threading.Thread(target=os._exit, args=(9,)).start()
     time.sleep(600)
+
+
+def leave_a_child_that_cannot_be_killed() -> tuple[int, int]:
+    from alamo import linux
+
+    linux.kill_tree = lambda pid: None  # as if it hung in the kernel or were another user's
+    return os.getpid(), subprocess.Popen(["sleep", "600"]).pid
+
+
+def test_a_child_that_cannot_be_killed_holds_nothing_up() -> None:
+    """Its worker ends; the next task finds another one."""
+    with f.ended(Batch(num_workers=1, log_level="CRITICAL")) as batch:
+        worker, child = batch.function(leave_a_child_that_cannot_be_killed).run(timeout=f.WAIT_S)
+        assert batch.function(f.pid_of_worker).run(timeout=f.WAIT_S) != worker
+        f.wait_gone([worker, child])  # the nursery could kill it

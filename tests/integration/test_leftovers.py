@@ -266,3 +266,23 @@ def test_stopped_batch_is_not_swept(root: Path) -> None:
             pass
         os.kill(f.manager_of(batch), signal.SIGCONT)
         assert batch.function(f.double, 3).run(timeout=20) == 6
+
+
+def _set_timer(timer: int) -> int:
+    """It goes off when the process has used so much time, in whatever task that is."""
+    signal.setitimer(timer, 0.02)
+    return os.getpid()
+
+
+def _compute(seconds: float) -> int:
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+    return os.getpid()
+
+
+@pytest.mark.parametrize("timer", [signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF])
+def test_no_timer_goes_off_in_the_next_task(timer: int) -> None:
+    with Batch(num_workers=1) as batch:
+        pid = batch.function(_set_timer, timer).run(timeout=20)
+        assert batch.function(_compute, 0.1).run(timeout=20) == pid

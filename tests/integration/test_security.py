@@ -19,6 +19,7 @@ import _faults as f
 import pytest
 
 from alamo import AuthenticationFailed, Batch, BatchBroken, UsageError
+from alamo.batch.registration import connect
 from alamo.errors import ProtocolError
 from alamo.manager.door import STRANGERS_MAX
 from alamo.protocol import auth
@@ -52,9 +53,8 @@ class Stranger:
     """A process that knows the path and speaks for itself."""
 
     def __init__(self, address: str) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(f.PATIENCE_S)
-        self.sock.connect(address)
+        self.sock = connect(address)
+        self.sock.settimeout(f.WAIT_S)
         self._reader: MessageReader[Any] = MessageReader(msg.ToClient)
 
     def next(self) -> Any:
@@ -245,7 +245,7 @@ def test_proof_of_another_connection_is_worth_nothing(batch: Batch) -> None:
 
 
 def test_work_before_the_proof_is_refused(batch: Batch) -> None:
-    for first in (msg.Opened(0, "/"), msg.TerminateAsked(), msg.Closed(), msg.JoinAsked()):
+    for first in (msg.Opened(0, b"/"), msg.TerminateAsked(), msg.Closed(), msg.JoinAsked()):
         with Stranger(address_of(batch)) as stranger:
             stranger.sock.sendall(encode(first))
             assert isinstance(stranger.next(), msg.Challenge)
@@ -325,7 +325,7 @@ NONSENSE: list[msg.Message] = [
 
 def test_nonsense_from_somebody_who_was_let_in(batch: Batch) -> None:
     """Messages about things that do not exist, or that do not fit together."""
-    opened = [msg.Opened(0, "/"), msg.FunctionDefined(0, b"nonsense")]
+    opened = [msg.Opened(0, b"/"), msg.FunctionDefined(0, b"nonsense")]
     pages = [
         msg.Page(0, 3, 5, b"", b""),
         msg.Page(0, 3, 0, b"123", b""),

@@ -45,12 +45,21 @@ def mix(n: int, values: list[int]) -> int:
     )
 
 
+def first_of(result: int | tuple[int, bytes]) -> int:
+    return result if isinstance(result, int) else result[0]
+
+
 def node(
-    directory: str, n: int, reads: tuple[str, ...], writes: tuple[str, ...], how: str
+    directory: str,
+    n: int,
+    reads: tuple[str, ...],
+    writes: tuple[str, ...],
+    how: str,
+    results: list[Any],
 ) -> int | tuple[int, bytes]:
-    """Reads files, writes files, and returns what follows from both."""
+    """Takes results, reads files, writes files, and returns what follows from it all."""
     f.note(f"{directory}/log", n)
-    values = []
+    values = [first_of(result) for result in results]
     for name in reads:
         try:
             values.append(int(Path(directory, name).read_text()))
@@ -90,9 +99,11 @@ class Plan:
         )
         deadly = draw.choice((0.0, 0.0, 0.01))
         chain = draw.random() < 0.3
+        handles = draw.choice(((0,), (0,), (0, 1), (0, 1, 3)))
         self.reads: list[tuple[str, ...]] = []
         self.writes: list[tuple[str, ...]] = []
         self.hows: list[str] = []
+        self.results: list[list[int]] = []
         self.sources: list[set[int]] = []
         writer: dict[str, int] = {}
         for n in range(count):
@@ -103,38 +114,44 @@ class Plan:
             self.reads.append(tuple(sorted(reads)))
             self.writes.append(tuple(sorted(writes)))
             self.hows.append("die" if draw.random() < deadly else draw.choice(hows))
+            self.results.append([draw.randrange(n) for _ in range(draw.choice(handles)) if n])
             self.sources.append({writer[name] for name in reads if name in writer})
+            self.sources[-1].update(self.results[-1])
             writer.update(dict.fromkeys(writes, n))
 
     def __len__(self) -> int:
         return len(self.hows)
 
     def tasks(self, batch: Batch) -> list[Any]:
-        directory = self.directory
-        return [
-            batch.function(
+        tasks: list[Any] = []
+        for n in range(len(self)):
+            reads, writes = self.reads[n], self.writes[n]
+            task = batch.function(
                 node,
-                directory,
+                self.directory,
                 n,
-                self.reads[n],
-                self.writes[n],
+                reads,
+                writes,
                 self.hows[n],
-                reads=[batch.read(directory, *self.reads[n])] if self.reads[n] else [],
-                writes=[batch.write(directory, *self.writes[n])] if self.writes[n] else [],
+                [tasks[k].result for k in self.results[n]],
+                reads=[batch.read(self.directory, *reads)] if reads else [],
+                writes=[batch.write(self.directory, *writes)] if writes else [],
             )
-            for n in range(len(self))
-        ]
+            tasks.append(task)
+        return tasks
 
     def check(self, tasks: list[Any]) -> int:
         """Compare with a serial run without the tasks that were lost; returns how many were."""
         content: dict[str, int] = {}
+        first: dict[int, int] = {}
         failed: dict[int, int] = {}
         lost = 0
         #: Tasks that failed for the wrong reason.
         wrong: set[int] = set()
         for n, task in enumerate(tasks):
             roots = {failed[k] for k in self.sources[n] if k in failed}
-            values = [content.get(name, 0) for name in self.reads[n]]
+            values = [first[k] for k in self.results[n] if k in first]
+            values += [content.get(name, 0) for name in self.reads[n]]
             try:
                 value = task.result.get(timeout=1)
             except WorkerLost as error:
@@ -148,7 +165,7 @@ class Plan:
                 continue
             assert not roots, f"task {n} ran behind a failure"
             assert self.hows[n] != "die", f"task {n} survived"
-            wanted = mix(n, values)
+            first[n] = wanted = mix(n, values)
             content.update(dict.fromkeys(self.writes[n], wanted))
             if self.hows[n] == "large":
                 assert value == (wanted, bytes([n % 256]) * 100_000), n

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from alamo.core.access import WHOLE, DataAccess
+from alamo.core.edges import INDEX
 from alamo.core.graph import ranks as longest_paths
 from alamo.core.hazards import HazardTracker
 from alamo.core.states import DONE, FAILED, SKIPPED
@@ -28,7 +29,8 @@ class Spec:
 
     ``rows`` are predecessors as they stand in the pages; ``reads`` and ``writes`` are channels,
     ``None`` for a program whose edges come from no accesses.  ``growth`` are pages that come while
-    it runs; without ``growing`` it may be done before they do.
+    it runs; without ``growing`` it may be done before they do.  ``gates`` are arrays, by the
+    element that stands for each; ``breaks_off``: of an array, not all that was to come will.
     """
 
     kind: str
@@ -46,6 +48,8 @@ class Spec:
     reads: list[tuple[int, ...]] | None = None
     writes: list[tuple[int, ...]] | None = None
     dropped_after_s: float | None = None
+    gates: dict[int, Spec] = field(default_factory=dict)
+    breaks_off: bool = False
 
     @property
     def count(self) -> int:
@@ -55,7 +59,7 @@ class Spec:
         return [entry for entry in self.rows[element] if entry < ORDER_ONLY]
 
     def predecessors(self, element: int) -> list[int]:
-        return [entry % ORDER_ONLY for entry in self.rows[element]]
+        return [entry & INDEX for entry in self.rows[element]]
 
 
 def outcomes_of(spec: Spec, failed: set[int]) -> tuple[list[int], list[set[int]]]:
@@ -257,6 +261,25 @@ def by_shape(rng: random.Random, n: int) -> Spec:
     )
 
 
+def add_gates(rng: random.Random, spec: Spec, crash_share: float) -> None:
+    """Make arrays of some elements, also empty ones, which come before or while they run."""
+    for element in range(spec.count):
+        if element in spec.joins or element in spec.children or rng.random() > 0.15:
+            continue
+        inner = spec.gates[element] = plain(rng, rng.choice((0, 0, 1, 5, 30)))
+        inner.kind, inner.depth, inner.growing = "array", spec.depth, True
+        scale_s = rng.choice((1e-6, 2e-5, 2e-3))
+        inner.durations = [scale_s * rng.random() for _ in range(inner.count)]
+        fail_share = rng.choice((0.0, 0.0, 0.0, 0.1))
+        inner.fails = {e for e in range(inner.count) if rng.random() < fail_share}
+        inner.crashes = {e for e in range(inner.count) if rng.random() < crash_share}
+        inner.breaks_off = rng.random() < 0.1
+        if rng.random() < 0.1:
+            inner.dropped_after_s = rng.choice((0.0, 20 * scale_s)) * rng.random()
+        spec.fails.discard(element)
+        spec.crashes.discard(element)
+
+
 KINDS = (plain, plain, by_access, by_access, by_access, by_edges, by_edges, by_shape)
 
 
@@ -285,6 +308,8 @@ def make_program(
                 make_program(rng, size, depth + 1, nested_share * 2, crash_share)
                 for _ in range(rng.choice((1, 1, 2)))
             ]
+    if spec.kind != "plain" and rng.random() < 0.4:
+        add_gates(rng, spec, crash_share)
     if rng.random() < 0.12:
         spec.dropped_after_s = rng.choice((0.0, 1.0, 1.0)) * rng.random() * scale_s * (n + 1)
     return spec

@@ -20,6 +20,7 @@ class ProgramTruth:
         state: of each element as the client knows it, moved by legal moves only.
         ended: elements that ran to their end, told or not.
         spared: elements that may begin although the program has been dropped.
+        arrays: of each gate the program behind it; ``gate``: of such a one where it stands.
     """
 
     def __init__(
@@ -39,6 +40,10 @@ class ProgramTruth:
         self.ended: set[int] = set()
         self.spared: set[int] = set()
         self.failed: set[int] = set()
+        self.arrays: dict[int, ProgramTruth] = {}
+        self.gate: tuple[ProgramTruth, int] | None = None
+        self.is_sealed = False
+        self._entered: set[int] = set()
         self.orphans: dict[int, list[ProgramTruth]] = {}
         self._holder: dict[int, int] = {}
         self._roots: dict[int, int] = {}
@@ -63,6 +68,7 @@ class ProgramTruth:
         for element in elements:
             self._move(element, DEALT)
             assert element not in self.spec.joins
+            assert element not in self.spec.gates
             assert element not in self.begun, f"{self.number}:{element} would run twice"
             self._holder[element] = worker
             before = set(self.spec.predecessors(element))
@@ -84,6 +90,39 @@ class ProgramTruth:
         assert self._holder.get(element) == worker, f"{where} runs in the wrong worker"
         assert element not in self.begun, f"{where} runs twice"
         self.begun.add(element)
+        if self.gate is not None:
+            self.gate[0].enter_gate(self.gate[1])
+        self._enter(element)
+
+    def enter_gate(self, element: int) -> None:
+        """An element of the array begins; of all it is the first, perhaps."""
+        where = f"{self.number}:{element}"
+        assert self.state[element] == PENDING, f"an element behind {where} begins too late"
+        if element not in self._entered:
+            self._enter(element)
+
+    def gate_closed(self, element: int, inner: ProgramTruth | None, failed: bool) -> None:
+        """The scheduler says that an array has ended."""
+        where = f"{self.number}:{element}"
+        array = self.arrays[element]
+        assert not self.is_done
+        assert inner in (None, array)
+        assert array.dropped or array.is_sealed, f"{where} ends before it is known what comes"
+        assert array.dropped or not array.open_elements(), f"{where} ends before its elements"
+        due = bool(array.failed or array.dropped or array.spec.breaks_off)
+        assert failed == due, f"{where} failed: {failed}, not {due}"
+        if failed:
+            self.failed.add(element)
+        if element not in self._entered:
+            self._enter(element)
+        self._move(element, DEALT)
+        self._move(element, FAILED if failed else DONE)
+        self._closed.add(element)
+        self._leave_channels(element)
+
+    def _enter(self, element: int) -> None:
+        where = f"{self.number}:{element}"
+        self._entered.add(element)
         for before in self.spec.predecessors(element):
             assert self._is_closed(before), f"{where} begins before {before} has ended"
         if self.spec.reads is None or self.spec.writes is None:
@@ -155,9 +194,13 @@ class ProgramTruth:
     def skip(self, element: int, root: int) -> None:
         where = f"{self.number}:{element}"
         assert not self.dropped
+        assert not self.is_done, f"{where} is skipped after the program was done"
         assert element not in self.spec.joins
         self._move(element, SKIPPED)
         self._roots[element] = root
+        if element in self.arrays:
+            assert element not in self._entered, f"{where} is skipped and has begun"
+            self.arrays[element].dropped = True
         assert self.state[root] == FAILED, f"{where} is skipped because of {root}"
         for before in self.spec.predecessors(element):
             assert self._is_closed(before), f"{where} is skipped before {before} has ended"
@@ -216,7 +259,7 @@ class ProgramTruth:
         for element, state in enumerate(outcomes_by_access(spec, self.failed)):
             assert element in spec.joins or state == states[element]
         last: dict[int, int] = {}
-        for element in sorted(self.begun):
+        for element in sorted(self._entered):
             last.update(dict.fromkeys(spec.writes[element], element))
         assert last == self._value, "the last writes are not those of the serial order"
 

@@ -36,6 +36,7 @@ class SimWorker:
         next_seq, begun, limit: cells of shared memory, which outlive the process.
         running: the element that has begun.
         shell_epoch, known_blocked: what the shell knows.
+        may_begin_late: it was about to begin an element when slots were taken away.
     """
 
     def __init__(self, world: World, number: int) -> None:
@@ -47,6 +48,7 @@ class SimWorker:
         self.limit = NO_LIMIT
         self.running: tuple[ProgramTruth, int] | None = None
         self.blocked = False
+        self.may_begin_late = False
         # The process.
         self._epoch = 0
         self._queue: deque[SimChunk] = deque()
@@ -238,7 +240,7 @@ class SimWorker:
         self.begun = True
         self.running = (program, element)
         self.world.say(f"      worker {self.number} begins {program.number}:{element}")
-        self.world.check_running()
+        self.world.check_running(self)
         program.begin(element, self.number)
         duration_s = program.spec.durations[element]
         if element in program.spec.crashes:

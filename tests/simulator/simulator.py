@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Any
 
-from sim_programs import Spec, make_program
+from sim_programs import Page, Spec, make_program
 from sim_truth import ProgramTruth
 from sim_worker import SimChunk, SimWorker
 
@@ -32,6 +32,7 @@ from alamo.core import events as ev
 from alamo.core.scheduler import Scheduler
 
 TRACE_LINES = 60
+SCALES_MAX = 100
 
 
 class Broken(AssertionError):
@@ -51,6 +52,8 @@ class Settings:
     kill_every_s: float = 0.0
     stillborn_share: float = 0.0
     duplicate_share: float = 0.0
+    pause_share: float = 0.0
+    scale_every_s: float = 0.0
     flush_share: float = 0.3
     stops_at_last: bool = False
     first_size: int = 16  # what is not measured yet comes in larger chunks, to be cut more often
@@ -74,6 +77,8 @@ class Settings:
             flush_share=rng.choice((0.0, 0.1, 0.5, 1.0)),
             stops_at_last=rng.random() < 0.5,
             first_size=rng.choice((chunks.FIRST_SIZE, 2, 16)),
+            pause_share=rng.choice((0.0, 0.0, 0.5)),
+            scale_every_s=rng.choice((0.0, 0.0, 0.002, 0.01, 0.1)),
         )
 
 
@@ -88,6 +93,7 @@ class World:
         self.settings = settings or Settings.drawn(self.rng)
         self.specs = list(specs)
         self.scheduler = Scheduler(self.settings.slots)
+        self.slots = self.settings.slots
         self.now_s = 0.0
         self.programs: dict[int, ProgramTruth] = {}
         self.workers: dict[int, SimWorker] = {}
@@ -136,6 +142,8 @@ class World:
             self.submit(spec, None, self.rng.choice((0.0, 1.0)) * self.rng.expovariate(50.0))
         if settings.kill_every_s:
             self._plan_kill()
+        if settings.scale_every_s:
+            self._plan_scale()
         while self._agenda:
             self.now_s, _, action = heappop(self._agenda)
             action()
@@ -163,7 +171,7 @@ class World:
             assert pool.next_free() is None, "work is ready, a worker is free, nothing is dealt"
         if any(type(effect) is ev.Deal for effect in effects):
             busy = [w for w in self.workers.values() if w.owes() and not w.known_blocked]
-            assert len(busy) <= self.settings.slots, "more are dealt to than there are slots"
+            assert len(busy) <= self.slots, "more are dealt to than there are slots"
         self._driving = False
 
     def say(self, line: str) -> None:
@@ -177,6 +185,7 @@ class World:
         worker = self.workers[effect.worker]
         elements = tuple(chunk.elements)
         assert elements
+        assert not chunk.program.paused
         self.count("dealt", len(elements))
         self.count("fused", chunk.fused)
         program = self.programs[chunk.program.number]
@@ -215,6 +224,11 @@ class World:
         self.count("skipped", len(effect.elements))
         for element, root in zip(effect.elements, effect.roots, strict=True):
             program.skip(element, root)
+
+    def _do_GateClosed(self, effect: ev.GateClosed) -> None:
+        inner = self.programs[effect.inner] if effect.inner >= 0 else None
+        self.count("gates that fail", effect.failed)
+        self.programs[effect.program].gate_closed(effect.element, inner, effect.failed)
 
     def _do_ProgramDone(self, effect: ev.ProgramDone) -> None:
         program = self.programs[effect.program]
@@ -259,11 +273,36 @@ class World:
 
         self.after(self.rng.expovariate(1 / self.settings.kill_every_s), kill)
 
-    def check_running(self) -> None:
-        """Called as an element begins.  Only a task that goes on after a wait makes an excess."""
-        if not self.counts.get("waits"):
-            running = sum(worker.executes() for worker in self.workers.values())
-            assert running <= self.settings.slots, "more run than there are slots"
+    def _plan_scale(self) -> None:
+        def scale() -> None:
+            over = all(program.is_done for program in self.programs.values())
+            if over or self.counts.get("SlotsChanged", 0) == SCALES_MAX:
+                return
+            self.count("SlotsChanged")
+            self.scale(self.rng.choice((1, 2, 3, 5, 8)))
+            self._plan_scale()
+
+        self.after(self.rng.expovariate(1 / self.settings.scale_every_s), scale)
+
+    def scale(self, slots: int) -> None:
+        """The owner of the service asks for more or fewer slots."""
+        if slots < self.slots:
+            self.count("cuts")
+            for worker in self.workers.values():
+                worker.may_begin_late = worker.owes() and not worker.begun
+        self.slots = slots
+        self.drive(ev.SlotsChanged(slots))
+
+    def check_running(self, beginner: SimWorker) -> None:
+        """Called as an element begins.
+
+        There is an excess when a task goes on after a wait; and after a cut, in which a worker
+        may begin one element more if it was about to.
+        """
+        running = sum(worker.executes() for worker in self.workers.values())
+        if running > self.slots and not self.counts.get("waits"):
+            assert beginner.may_begin_late, "more run than there are slots"
+        beginner.may_begin_late = False
 
     # -- clients -----------------------------------------------------------------------
 
@@ -272,7 +311,10 @@ class World:
         program = self.programs[number] = ProgramTruth(self, number, spec, waiter)
         self.count("elements", spec.count)
         steps: list[ev.Event] = [ev.ProgramOpened(number, spec.depth, spec.growing)]
-        steps += [ev.PageAdded(number, *page) for page in spec.pages]
+        first = 0
+        for page in spec.pages:
+            steps += self._open_arrays(program, first, page)
+            first += page[0]
         steps.append(ev.ProgramStarted(number, spec.ranks))
         steps += [ev.PageAdded(number, count) for count in spec.growth]
         if spec.growing:
@@ -284,11 +326,17 @@ class World:
             event = steps.pop(0)
             if program.is_done:
                 return
+            if isinstance(event, ev.ProgramOpened) and event.program != number:
+                self._begin_array(event, steps, step)
+                return
             if not program.opened:
                 program.opened, program.opened_s = True, self.now_s
             if isinstance(event, ev.PageAdded):
                 program.sent += event.count
             self.drive(event)
+            if isinstance(event, ev.ProgramStarted):
+                for array in program.arrays.values():
+                    self._feed(array)
             if steps and len(steps) <= grows:
                 busy_s = sum(spec.durations) / self.settings.slots
                 self.after(self.rng.random() * min(busy_s, 0.05), step)
@@ -298,17 +346,84 @@ class World:
         self.after(delay_s, step)
         if spec.dropped_after_s is not None:
             self.after(delay_s + spec.dropped_after_s, lambda: self.drop(program))
+        share = self.settings.pause_share
+        if share and self.rng.random() < share:
+            self.after(delay_s + self.delay_s(), lambda: self._pause(program, 3))
         return program
+
+    def _pause(self, program: ProgramTruth, times: int) -> None:
+        """Its client does not take results for a while, some times."""
+        if program.is_done or not times:
+            return
+        self.count("pauses")
+        self.drive(ev.ProgramPaused(program.number))
+
+        def resume() -> None:
+            self.drive(ev.ProgramResumed(program.number))
+            self.after(10 * self.delay_s(), lambda: self._pause(program, times - 1))
+
+        self.after(10 * self.delay_s(), resume)
+
+    def _open_arrays(self, program: ProgramTruth, first: int, page: Page) -> list[ev.Event]:
+        """What the client sends for a page: the arrays behind its gates, and the page."""
+        opened: list[ev.Event] = []
+        gates = []
+        for element, spec in program.spec.gates.items():
+            if first <= element < first + page[0]:
+                number = next(self._program_numbers)
+                array = self.programs[number] = ProgramTruth(self, number, spec, None)
+                array.gate = program, element
+                program.arrays[element] = array
+                self.count("elements", spec.count)
+                opened.append(ev.ProgramOpened(number, spec.depth, True))
+                gates.append((element, number))
+        return [*opened, ev.PageAdded(program.number, *page, tuple(gates))]
+
+    def _begin_array(
+        self, event: ev.ProgramOpened, steps: list[ev.Event], step: Callable[[], None]
+    ) -> None:
+        """An array opens with the page that holds its gate."""
+        array = self.programs[event.program]
+        if not array.is_done:  # nor the program around it dropped
+            array.opened, array.opened_s = True, self.now_s
+            self.drive(event)
+        step()
+        if array.spec.dropped_after_s is not None:
+            self.after(array.spec.dropped_after_s, lambda: self.drop(array))
+
+    def _feed(self, array: ProgramTruth) -> None:
+        """The elements of an array come, before its gate opens and after that."""
+        spec, number = array.spec, array.number
+        counts = [page[0] for page in spec.pages] + spec.growth
+        steps: list[ev.Event] = [ev.PageAdded(number, count) for count in counts]
+        steps.append(ev.ProgramSealed(number, spec.breaks_off))
+
+        def step() -> None:
+            event = steps.pop(0)
+            if array.is_done:
+                return
+            if isinstance(event, ev.PageAdded):
+                array.sent += event.count
+            else:
+                array.is_sealed = True
+            self.drive(event)
+            if steps:
+                self.after(self.delay_s() * self.rng.choice((0.0, 1.0, 30.0)), step)
+
+        self.after(self.delay_s(), step)
 
     def drop(self, program: ProgramTruth) -> None:
         if not program.opened:
-            program.is_done = program.dropped = True
+            for one in (program, *program.arrays.values()):
+                one.is_done = one.dropped = True
         if not program.is_done:
-            program.dropped = True
+            for one in (program, *program.arrays.values()):
+                one.dropped = True
+                one.is_done = one.is_done or not one.opened
             for worker in self.workers.values():
                 spared = worker.might_begin()
-                if spared is not None and spared[0] is program:
-                    program.spared.add(spared[1])
+                if spared is not None and spared[0] in (program, *program.arrays.values()):
+                    spared[0].spared.add(spared[1])
             self.drive(ev.ProgramDropped(program.number))
 
     # -- the end -----------------------------------------------------------------------
@@ -327,6 +442,7 @@ class World:
             assert not known.blocked
             assert not known.recalling, f"worker {worker.number} never confirmed"
         assert set(scheduler.pool.workers) == set(self.workers)
+        assert self.slots <= len(self.workers) <= self.slots + scheduler.pool.spare
         self._check_replay()
 
     def _check_replay(self) -> None:

@@ -7,7 +7,10 @@ What is held in each of them, at every step (see sim_truth.py and World.drive):
 - it begins when all its predecessors have ended, sees of each channel what the serial order
   gives, and nobody writes what it uses meanwhile;
 - it is skipped exactly if it needed the output of a failure, and names one that it needed;
-- no more workers are dealt to than there are slots, and none idles while work is ready;
+- no more workers are dealt to than there are slots, and none idles while work is ready, also
+  while slots come and go; in the end there are as many workers as slots;
+- an array behind a gate begins when the gate's predecessors have ended, and the gate ends when all
+  its elements have; it failed exactly if one of them did, or if it was broken off or dropped;
 - a program is done once, and everything comes to an end;
 - ``check()`` holds after each event, and the same events give the same effects.
 """
@@ -17,11 +20,14 @@ from __future__ import annotations
 import random
 from array import array
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 from sim_programs import Spec, cut_into_pages, make_program, ranks_of
 
 from alamo.core import chunks, events, program, scheduler, workers
+from alamo.core.edges import INDEX
+from alamo.core.scaling import change_slots
 from simulator import Broken, Settings, World
 
 BLOCK = 50
@@ -36,7 +42,7 @@ def run_block(first: int) -> dict[str, int]:
     return counts
 
 
-@pytest.mark.parametrize("first", range(0, 500, BLOCK))
+@pytest.mark.parametrize("first", range(0, 300, BLOCK))
 def test_random_worlds(first: int) -> None:
     run_block(first)
 
@@ -54,7 +60,10 @@ def test_the_worlds_are_eventful() -> None:
         "WakeAt",
         "SpawnWorkers",
         "RetireWorker",
+        "cuts",
         "stops at a failure",
+        "GateClosed",
+        "gates that fail",
     ):
         assert counts.get(what, 0) > 5, (what, counts)
     assert counts["dealt"] > counts["elements"], "nothing was taken back"
@@ -165,6 +174,16 @@ def test_a_chain_of_a_thousand_is_run_in_a_few_chunks() -> None:
     assert run.programs[0].lasted_s < 1.5 * 1000 * 4e-6
 
 
+@pytest.mark.parametrize("slots", [1, 2, 8])
+def test_new_slots_are_used_at_once(slots: int) -> None:
+    """Forty seconds of tasks, and after five of them there are so many slots."""
+    run = world([plain(40, 1.0)], 4)
+    run.after(5.5, lambda: run.scale(slots))
+    run.run()
+    rest = 40 - 5 * 4
+    assert run.programs[0].lasted_s < 5 + -(-rest // slots) + 1.1
+
+
 # -- the simulator notices -------------------------------------------------------------
 
 
@@ -197,6 +216,17 @@ def never_recall(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scheduler.Scheduler, "_recall", lambda self, worker, all_=False: None)
 
 
+def leave_behind_what_was_dealt_before_a_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    def change(pool: workers.WorkerPool, slots: int, recall: Any) -> None:
+        change_slots(pool, slots, lambda worker, all_: None)
+
+    monkeypatch.setattr(scheduler, "change_slots", change)
+
+
+def retire_nobody_after_a_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers.WorkerPool, "take_surplus", lambda pool: [])
+
+
 def blame_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     def lost(self: scheduler.Scheduler, event: events.WorkerLost) -> None:
         event.running = False
@@ -207,24 +237,52 @@ def blame_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def take_order_for_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    def add_page(
-        self: program.Program, count: int, ends: bytes, preds: bytes, joins: Sequence[int]
-    ) -> None:
-        plain = array("I", [entry % program.ORDER_ONLY for entry in array("I", preds)])
-        original(self, count, ends, plain.tobytes(), joins)
+    def add_page(self: program.Program, count: int, ends: bytes, preds: bytes, *more: Any) -> None:
+        plain = array("I", [entry & INDEX for entry in array("I", preds)])
+        original(self, count, ends, plain.tobytes(), *more)
 
     original = program.Program.add_page
     monkeypatch.setattr(program.Program, "add_page", add_page)
 
 
+def open_gates_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def on_page_added(self: scheduler.Scheduler, event: events.PageAdded) -> None:
+        original(self, event)
+        for _, inner in event.gates:
+            if inner in self.programs:
+                self.programs[inner].start(b"")
+
+    original = scheduler.Scheduler._on_page_added
+    monkeypatch.setattr(scheduler.Scheduler, "_on_page_added", on_page_added)
+
+
+def close_gates_without_failures(monkeypatch: pytest.MonkeyPatch) -> None:
+    def close_gate(inner: program.Program, effects: Any) -> list[program.Program]:
+        inner.spoiled = False
+        return original(inner, effects)
+
+    original = scheduler.close_gate
+    monkeypatch.setattr(scheduler, "close_gate", close_gate)
+
+
+def end_arrays_that_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = property(lambda self: self.unfinished == 0 and (self.started or self.dropped))
+    monkeypatch.setattr(program.Program, "has_ended", ended)
+
+
 @pytest.mark.parametrize(
     "sabotage",
     [
+        open_gates_at_once,
+        close_gates_without_failures,
+        end_arrays_that_grow,
         forget_failures,
         fuse_anything,
         deal_in_excess,
         lose_what_was_taken_back,
         never_recall,
+        leave_behind_what_was_dealt_before_a_cut,
+        retire_nobody_after_a_cut,
         blame_nobody,
         take_order_for_data,
     ],
@@ -241,8 +299,8 @@ def test_the_simulator_notices(
 
 def test_a_failure_prints_its_seed_and_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers.WorkerPool, "next_free", lambda self: None)
-    with pytest.raises(Broken, match=r"(?s)^seed 5: STALL.*ProgramStarted.*seed 5: STALL"):
-        World(5).run()
+    with pytest.raises(Broken, match=r"(?s)^seed 11: STALL.*ProgramStarted.*seed 11: STALL"):
+        World(11).run()
 
 
 def test_random_programs_have_all_that_programs_may_have() -> None:
@@ -253,6 +311,11 @@ def test_random_programs_have_all_that_programs_may_have() -> None:
     assert any(spec.joins for spec in specs if spec.kind == "access")
     assert any(spec.growth for spec in specs)
     assert any(spec.count == 0 for spec in specs)
+    arrays = [array for spec in specs for array in spec.gates.values()]
+    assert {array.breaks_off for array in arrays} == {False, True}
+    assert {bool(array.count) for array in arrays} == {False, True}
+    assert any(array.growth for array in arrays)
+    assert any(array.fails for array in arrays)
     assert any(page[0] == 0 for spec in specs for page in spec.pages)
     mixed = [{bool(page[1]) for page in spec.pages if page[0]} for spec in specs]
     assert {False, True} in mixed

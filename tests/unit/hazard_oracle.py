@@ -20,8 +20,9 @@ from alamo.core.access import (
     DataAccess,
     make_access,
 )
+from alamo.core.edges import INDEX, ORDER_ONLY
 from alamo.core.graph import Dag
-from alamo.core.hazards import ORDER_ONLY, HazardTracker
+from alamo.core.hazards import HazardTracker
 
 STANDARD = CommunicationDomain()
 ALL_DOMAINS = [CommunicationDomain(*flags) for flags in product((False, True), repeat=4)]
@@ -148,7 +149,7 @@ def compare(program: Program) -> Dag:
         if k in dag.joins:
             assert len({e & ORDER_ONLY for e in entries}) == 1, "a join mixes data and order"
         for e in entries:
-            p = e & ~ORDER_ONLY
+            p = e & INDEX
             before |= reach[p]
             if p in element:
                 before |= 1 << element[p]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from alamo.errors import ProtocolError
+from alamo.errors import ProtocolError, SerializationError
 from alamo.protocol import messages as msg
 from alamo.protocol.framing import MessageReader, encode, encode_all, send_all
 
@@ -39,7 +39,7 @@ SOME = [
     msg.FunctionDefined(5, b"blob"),
     msg.Page(1, 2, 3, b"\x01", b"args", joins=(1, 2), inputs=((1, (2, 3)),)),
     msg.Started(7, b"r" * 1000),
-    msg.Opened(1, "/tmp/ü", True),
+    msg.Opened(1, b"/tmp/\xff", True),
     msg.Closed(),
     msg.ObjectDefined(1, 2, b"x" * 700_000, 5, (1, 2)),
     msg.Blocked(True),
@@ -160,3 +160,14 @@ def test_random_bytes_never_do_more_than_raise() -> None:
                 read_all(reader_of(), theirs)
             except ProtocolError:
                 pass
+
+
+def test_what_has_no_encoding_is_told_as_such() -> None:
+    with pytest.raises(SerializationError, match="Logged"):
+        encode(msg.Logged("name", 1, "\udc80"))
+
+
+def test_a_message_over_the_limit_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("alamo.protocol.framing.FRAME_MAX_BYTES", 1000)
+    with pytest.raises(SerializationError, match="over the limit of 1000"):
+        encode(msg.FunctionDefined(1, bytes(1000)))

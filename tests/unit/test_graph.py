@@ -9,8 +9,9 @@ from itertools import pairwise
 
 import pytest
 
+from alamo.core.edges import ORDER_ONLY
 from alamo.core.graph import Dag, check_columns, critical_path, levels, ranks
-from alamo.core.hazards import ORDER_ONLY, HazardTracker
+from alamo.core.hazards import HazardTracker
 from alamo.errors import GraphError
 
 

@@ -32,7 +32,7 @@ from alamo.core.access import (
     DataAccess,
     make_access,
 )
-from alamo.core.hazards import ORDER_ONLY
+from alamo.core.edges import ORDER_ONLY, WAW
 
 
 @pytest.fixture(params=["as shipped", "joins everywhere"])
@@ -122,14 +122,17 @@ def test_only_nearest_edges_between_channels(seed: int) -> None:
         data = {last[a.channel] for a in split(reads) if a.channel in last}
         for a in split(reads):
             since.setdefault(a.channel, []).append(i)
-        order: set[int] = set()
+        expected = {p: p for p in data}
         for a in split(writes):
-            before = since.get(a.channel) or [last[c] for c in (a.channel,) if c in last]
-            order |= set(before) - {i} - data
+            for p in since.get(a.channel, []):
+                if p != i:
+                    expected.setdefault(p, p | ORDER_ONLY)
+            if not since.get(a.channel) and a.channel in last:
+                expected.setdefault(last[a.channel], last[a.channel] | WAW)
         for a in split(writes):
             last[a.channel] = i
             since[a.channel] = []
-        assert set(dag.entries(i)) == data | {p | ORDER_ONLY for p in order}
+        assert set(dag.entries(i)) == set(expected.values())
 
 
 # -- edges stay linear --

@@ -22,7 +22,8 @@ from alamo.core.access import (
     CommunicationObject,
     make_access,
 )
-from alamo.core.hazards import ORDER_ONLY, HazardTracker, Page
+from alamo.core.edges import WAW, Page
+from alamo.core.hazards import HazardTracker
 from alamo.errors import GraphError
 
 
@@ -91,12 +92,15 @@ def test_one_element_on_a_region_and_below_it(names: list[tuple[Any, ...]]) -> N
     """One task that accesses a directory and a file in it, in either order, is no special case."""
     everything = [*names, ("/r/a",), ("/r/a/b",), ("/r/z",), (1, 8), (1,)]
     for first, second in product((READ, WRITE), repeat=2):
-        both = tuple(make_access(n[0], n[1:], first, cwd) for n in names)
-        program: Program = [(both, (), ()) if first == READ else ((), both, ())]
+        reads = tuple(make_access(n[0], n[1:], READ, cwd) for n in names)
+        writes = tuple(make_access(n[0], n[1:], WRITE, cwd) for n in names)
+        program: Program = [(reads, (), ()) if first == READ else ((), writes, ())]
         for n in everything:
             one = (make_access(n[0], n[1:], second, cwd),)
             compare([*program, (one, (), ()) if second == READ else ((), one, ())])
-        compare([*program, *program, ((), both, ()), (both, (), ()), (both, both, ()), *program])
+        compare(
+            [*program, *program, ((), writes, ()), (reads, (), ()), (reads, writes, ()), *program]
+        )
 
 
 def test_argument_edges() -> None:
@@ -172,7 +176,7 @@ def test_many_short_lived_equal_objects(monkeypatch: pytest.MonkeyPatch) -> None
     for i in range(100):
         access = make_access((1, int(f"{i % 2}00")), ("x",), WRITE, cwd)
         tracker.add((), (access,))
-    assert array("I", tracker.drain().preds).tolist() == [i | ORDER_ONLY for i in range(98)]
+    assert array("I", tracker.drain().preds).tolist() == [i | WAW for i in range(98)]
 
 
 def test_plain_elements_cost_no_columns() -> None:
@@ -188,7 +192,7 @@ def test_plain_elements_cost_no_columns() -> None:
     page = tracker.drain()
     assert page.first == 1_000_000_000
     assert array("I", page.pred_ends).tolist() == [0, 0, 0, 1, 1, 1, 1]
-    assert array("I", page.preds).tolist() == [1_000_000_002 | ORDER_ONLY]
+    assert array("I", page.preds).tolist() == [1_000_000_002 | WAW]
 
 
 def test_a_tracker_goes_without_the_garbage_collector() -> None:

@@ -18,11 +18,15 @@ RANKS = {
     "alamo.linux": 0,  # system calls; the core may not use it, see PURE
     "alamo.core": 1,
     "alamo.runtime_dir": 1,
+    "alamo.drawing": 2,
     "alamo.protocol": 2,
+    "alamo.telemetry": 2,  # counts and serves; knows the core and nothing of processes
     "alamo.worker": 3,
     "alamo.manager": 4,  # starts workers
     "alamo.batch": 5,
-    "alamo": 6,  # alamo/__init__.py, the public names
+    "alamo.testing": 6,  # for users' tests
+    "alamo.executor": 6,
+    "alamo": 7,  # alamo/__init__.py, the public names
 }
 
 # What the core may import: modules that only shape data. Where a set of names stands, only these of

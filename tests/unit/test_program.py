@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alamo.core.chunks import fuse
-from alamo.core.program import ORDER_ONLY, Program
+from alamo.core.edges import ORDER_ONLY
+from alamo.core.program import Program
 from alamo.core.states import DEALT, DONE, FAILED, PENDING, SKIPPED
+from alamo.errors import GraphError
 
 Rows = Sequence[Sequence[int]]
 
@@ -327,3 +329,41 @@ def test_fuse_takes_nothing_that_a_failure_may_skip() -> None:
     elements = program.ready.take(1)
     assert fuse(program, elements, 9) == {2: 1, 3: 1}
     assert elements == [1]
+
+
+@pytest.mark.parametrize("before", [[], [3], [[], [0], [0, 1]], [[]] + [[0]] * 12])
+@pytest.mark.parametrize(
+    ("rows", "joins"),
+    [
+        ([[0, 99]], ()),
+        ([[], [0, 50]], ()),
+        ([[0], [0, 20]], ()),
+        ([[0], [ORDER_ONLY - 1]], ()),
+        ([[0]], (0,)),
+        ([[0]], (70,)),
+    ],
+)
+def test_a_page_that_cannot_be_right_changes_nothing(
+    before: Rows | list[int], rows: Rows, joins: tuple[int, ...]
+) -> None:
+    pages = [before] if before and isinstance(before[0], list) else [3, *before]
+    program, same = opened(*pages), opened(*pages)
+    with pytest.raises(GraphError):
+        program.add_page(len(rows), *columns(rows), joins)
+    program.check()
+    assert [program.successors_of(e) for e in range(program.count)] == [
+        same.successors_of(e) for e in range(same.count)
+    ]
+    for one in (program, same):
+        one.add_page(2, *columns([[0], [one.count]]), ())
+        one.start(b"")
+        one.check()
+    assert program.waiting == same.waiting
+    assert ready(program) == ready(same)
+
+
+def test_ends_must_not_go_back() -> None:
+    program = opened(2)
+    with pytest.raises(GraphError, match="end before they begin"):
+        program.add_page(3, array("I", [2, 1, 2]).tobytes(), array("I", [0, 0]).tobytes(), ())
+    program.check()

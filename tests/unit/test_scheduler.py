@@ -12,6 +12,7 @@ from driven import Driven, chain, columns, deals, elements
 
 from alamo.core import chunks, workers
 from alamo.core import events as ev
+from alamo.core.program import Program
 from alamo.core.states import DONE, FAILED
 
 # -- chunks ------------------------------------------------------------------------------
@@ -86,12 +87,16 @@ def test_too_little_work_is_not_shared() -> None:
 
 
 def test_the_mean_run_time_follows_the_newest_reports() -> None:
-    driven = Driven(1)
-    first, second = deals(driven.program(0, 1000))
-    driven.finish(first, each_s=1.0)
-    assert driven.scheduler.programs[0].mean_s == pytest.approx(1.0)
-    driven.finish(second, each_s=2.0)
-    assert driven.scheduler.programs[0].mean_s == pytest.approx(1.3)
+    program = Program(0, 0, 0)
+    program.measured(2, 2.0)
+    assert program.mean_s == pytest.approx(1.0)
+    program.measured(2, 4.0)
+    assert program.mean_s == pytest.approx(1.5)
+    program.measured(96, 9.6)  # many weigh more than few
+    assert program.mean_s == pytest.approx(1.5 * 0.04 + 0.1 * 0.96)
+    before_s = program.mean_s
+    program.measured(1, 1.0)  # and the newest never little
+    assert program.mean_s == pytest.approx(0.7 * before_s + 0.3)
 
 
 def test_a_chain_becomes_one_chunk() -> None:
@@ -351,3 +356,28 @@ def test_unfinished_counts_what_has_started() -> None:
     assert driven.scheduler.unfinished == 5
     driven(ev.ChunkFinished(0, deal.chunk.number, 2, (), 1e-6))
     assert driven.scheduler.unfinished == 3
+
+
+def test_a_paused_program_is_not_dealt_and_others_are() -> None:
+    driven = Driven(1)
+    driven.program(0, 10)
+    driven(ev.ProgramPaused(0))
+    for deal in deals(list(driven.seen)):
+        assert deals(driven.finish(deal)) == [], "what was dealt goes on, no more follows"
+    (other,) = deals(driven.program(1, 1))
+    assert other.chunk.program.number == 1
+    driven(ev.ProgramPaused(0))
+    assert deals(driven.finish(other)) == []
+    effects = driven(ev.ProgramResumed(0))
+    assert {deal.chunk.program.number for deal in deals(effects)} == {0}
+    assert driven(ev.ProgramResumed(7), ev.ProgramPaused(7)) == [], "of one that is done"
+
+
+def test_a_paused_program_can_be_started_dropped_and_finished() -> None:
+    driven = Driven(1)
+    driven(ev.ProgramOpened(0), ev.ProgramPaused(0), ev.PageAdded(0, 3))
+    assert deals(driven(ev.ProgramStarted(0))) == []
+    assert driven(ev.ProgramDropped(0)) == [ev.ProgramDone(0)]
+    (deal,) = deals(driven.program(1, 1))
+    driven(ev.ProgramPaused(1))
+    assert driven.finish(deal) == [ev.ProgramDone(1)]

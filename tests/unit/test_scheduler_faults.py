@@ -10,7 +10,7 @@ from driven import ORDER, Driven, chain, columns, deals, elements, others
 from alamo.core import events as ev
 from alamo.core import workers
 from alamo.core.scheduler import Scheduler
-from alamo.core.states import DONE, FAILED, PENDING, SKIPPED
+from alamo.core.states import DEALT, DONE, FAILED, PENDING, SKIPPED
 
 # -- failures ----------------------------------------------------------------------------
 
@@ -269,3 +269,64 @@ def test_lent_slots_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         started.append(others(driven(ev.WorkerBlocked(worker))))
         driven(ev.WorkerReady(worker + 1))
     assert started == [[ev.SpawnWorkers(1)], [ev.SpawnWorkers(1)], []]
+
+
+def test_a_chunk_that_is_too_large_is_dealt_in_smaller_ones() -> None:
+    """Only one element alone that cannot be sent has failed; the shell says so."""
+    driven = Driven(1)
+    first, _ = deals(driven.program(0, 4))
+    assert list(first.chunk.elements) == [0, 1]
+    (second,) = deals(driven(ev.ChunkRefused(0, first.chunk.number)))
+    assert list(second.chunk.elements) == [0]
+    (third,) = deals(driven.finish(second, 0))
+    assert list(third.chunk.elements) == [1]
+    assert driven.state(0) == [FAILED, DEALT, DEALT, PENDING]
+    assert not driven(ev.ChunkRefused(0, first.chunk.number))  # it is no more
+
+
+def test_a_fused_chunk_that_is_too_large_is_taken_apart() -> None:
+    driven = Driven(1)
+    driven.program(0, chain(8))
+    driven.measure(1e-5)
+    (deal,) = deals(driven.seen)
+    for size in (4, 2, 1):
+        if len(deal.chunk.elements) > size:
+            (deal,) = deals(driven(ev.ChunkRefused(0, deal.chunk.number)))
+            assert len(deal.chunk.elements) <= size
+    for _ in range(8):
+        effects = driven.finish(deal)
+        if deals(effects):
+            (deal,) = deals(effects)
+    assert driven.seen[-1] == ev.ProgramDone(0)
+
+
+def test_a_slot_is_lent_until_the_last_wait_in_the_worker_has_ended() -> None:
+    driven = Driven(1)
+    driven.program(0, 1)
+    driven(ev.WorkerBlocked(0), ev.WorkerBlocked(0), ev.WorkerReady(1), ev.WorkerUnblocked(0))
+    pool = driven.scheduler.pool
+    assert (pool.blocked, pool.running) == (1, 0)
+    driven(ev.WorkerUnblocked(0))
+    assert (pool.blocked, pool.running) == (0, 1)
+    driven(ev.WorkerUnblocked(0))  # of a client that is closed behind its task
+    assert (pool.blocked, pool.running) == (0, 1)
+    driven(ev.WorkerBlocked(0), ev.WorkerBlocked(0), ev.WorkerLost(0, 0, True))
+    assert pool.blocked == 0
+
+
+def test_too_many_waits_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only when work waits for a worker and none is left to come."""
+    monkeypatch.setattr(workers, "LENT_MAX", 2)
+    driven = Driven(1)
+    scheduler = driven.scheduler
+    for depth in range(3):
+        driven.program(depth, 1, depth)
+        assert not scheduler.is_too_deep
+        driven(ev.WorkerBlocked(depth))
+        assert not scheduler.is_too_deep, "a worker starts, or there is nothing to run"
+        if depth < 2:
+            driven(ev.WorkerReady(depth + 1))
+    driven.program(3, 1, 3)
+    assert scheduler.is_too_deep
+    driven(ev.WorkerUnblocked(0))
+    assert not scheduler.is_too_deep

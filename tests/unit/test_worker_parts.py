@@ -227,6 +227,35 @@ def test_outcomes_of_this_worker_and_of_others(
     assert inputs.outcome(9, 1) == ""
 
 
+def test_a_result_goes_where_an_argument_lay(
+    parts: tuple[ChunkInputs, BlockMaker, BlockReader],
+) -> None:
+    table, _, reader = parts
+    clients, owner = BlockMaker(1, 100), BlockReader(lending=True)
+    data, buffers = pickling.dump(np.arange(20_000))
+    filled = clients.fill(raw_views(buffers))
+    assert filled is not None
+    block, spans, size, fd = filled
+    owner.add(block, size, os.dup(fd))
+    reader.add(block, size, fd)
+    table.define(ObjectDefined(1, 0, data, block, spans))
+    table.enter(chunk(count=3, gifts=((1, block),)))
+    argument = inputs.shared(0)
+    assert table.fill_gift(0, [b"r" * size]) is None  # another's
+    for other in (size + 1, size // 2):
+        assert table.fill_gift(1, [b"r" * other]) is None  # it would lie in a block of another size
+    assert table.fill_gift(1, [b"r" * (size // 2), b"e" * 100]) == (
+        block,
+        (0, size // 2, size // 2, 100),
+    )
+    assert (argument == np.arange(20_000)).all()  # a copy
+    views = owner.lend(block, (0, 3, size // 2, 2), lambda _: None)
+    assert [bytes(view) for view in views] == [b"rrr", b"ee"]
+    table.leave()
+    table.enter(chunk())
+    assert table.fill_gift(1, [b"r" * size]) is None  # a gift of an earlier chunk
+
+
 def test_blocks_are_filled_again_when_they_are_free() -> None:
     maker, reader = BlockMaker(5, 3), BlockReader(lending=False)
     seen = []

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copyreg
 from typing import Any
 
+from alamo.batch.results import compiling
 from alamo.core.access import READ, WRITE, DataAccess
-from alamo.errors import SerializationError
+from alamo.errors import SerializationError, UsageError
 from alamo.protocol import pickling
 
 #: Types at the end of positional arguments that may be accesses.
@@ -40,6 +42,19 @@ def lift_accesses(
     )
 
 
+def _reduce_access(access: DataAccess) -> tuple[Any, ...]:
+    """How an access is pickled: not at all among what a task is given."""
+    if getattr(compiling, "compiler", None) is not None:
+        raise UsageError(
+            f"{access!r} is an access, not an argument; give accesses behind all arguments, "
+            "or as reads= and writes="
+        )
+    return DataAccess, (access.obj, access.channel, access.mode)
+
+
+copyreg.pickle(DataAccess, _reduce_access)
+
+
 def as_accesses(given: Any, mode: int) -> tuple[DataAccess, ...]:
     """Accesses given as one or as a sequence, checked."""
     if given.__class__ is DataAccess:
@@ -56,6 +71,18 @@ def as_accesses(given: Any, mode: int) -> tuple[DataAccess, ...]:
                 f"{word}= takes what {maker}(...) returns, or a list of it, not {access!r}"
             )
     return given  # type: ignore[no-any-return]
+
+
+def accesses_of_array(accesses: Any, mode: int) -> Any:
+    """Accesses of an array as a whole, checked; functions of its elements are checked later."""
+    if accesses is None:
+        return ()
+    return accesses if callable(accesses) else as_accesses(accesses, mode)
+
+
+def accesses_of(given: Any, row: tuple[Any, ...], mode: int) -> tuple[DataAccess, ...]:
+    """The accesses of one element of an array: given as a function of its arguments, or for all."""
+    return as_accesses(given(*row), mode) if callable(given) else given
 
 
 def check_callback(function: Any, args: Any) -> None:

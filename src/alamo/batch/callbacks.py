@@ -14,7 +14,7 @@ log = logging.getLogger("alamo")
 
 
 class CallbackRunner:
-    """The callback thread of one client, started by the first callback.
+    """The callback thread of one client.
 
     Attributes:
         thread: waits called on it do not wait for callbacks, which would be for ever.
@@ -22,16 +22,25 @@ class CallbackRunner:
 
     def __init__(self) -> None:
         self._calls: queue.SimpleQueue[tuple[Program, int] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
         self.thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """A callback may have to be called later: have a thread for it.
+
+        For the thread of the user, who is told when there can be none; from the receiver's
+        none can be started while the interpreter ends.
+        """
+        if self.thread is None:
+            with self._lock:
+                if self.thread is None:
+                    thread = threading.Thread(target=self._run, name="alamo-callbacks", daemon=True)
+                    thread.start()
+                    self.thread = thread
 
     def queue(self, program: Program, elements: Iterable[int]) -> None:
         """Have the callbacks of these elements called; -1 is that of the whole program."""
         for element in elements:
-            if self.thread is None:
-                self.thread = threading.Thread(
-                    target=self._run, name="alamo-callbacks", daemon=True
-                )
-                self.thread.start()
             self._calls.put((program, element))
 
     def stop(self) -> None:
@@ -40,15 +49,15 @@ class CallbackRunner:
 
     def _run(self) -> None:
         while True:
-            call = self._calls.get()
-            if call is None:
+            queued = self._calls.get()
+            if queued is None:
                 return
-            program, element = call
-            program.callback_done(element, _call(program, element))
-            del program, call
+            program, element = queued
+            program.callback_done(element, call(program, element))
+            del program, queued
 
 
-def _call(program: Program, element: int) -> BaseException | None:
+def call(program: Program, element: int) -> BaseException | None:
     """Call one; its error is logged and returned."""
     callback = program.end_callback if element < 0 else program.callbacks.get(element)
     assert callback is not None

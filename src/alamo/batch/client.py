@@ -12,29 +12,32 @@ import os
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 from alamo.batch import forks, launch, spill
 from alamo.batch.callbacks import CallbackRunner
+from alamo.batch.feeding import Feeder
+from alamo.batch.known_functions import KnownFunctions
 from alamo.batch.logs import show
 from alamo.batch.outcomes import Program
+from alamo.batch.outlet import Outlet
 from alamo.batch.registration import await_welcome, connect, register
-from alamo.batch.waiting import deadline_of, left_until
+from alamo.batch.waiting import Tick, deadline_of, in_slices, left_until
 from alamo.batch.waits import Waits
 from alamo.errors import BatchBroken, ProtocolError, SubmitAfterClose, WaitTimeout
 from alamo.protocol import messages as msg
-from alamo.protocol import pickling
 from alamo.protocol.blocks import BlockMaker
-from alamo.protocol.framing import MessageReader, encode_all, send_all
+from alamo.protocol.framing import MessageReader
 from alamo.worker.context import context
 
 log = logging.getLogger("alamo")
 
+P = TypeVar("P", bound=Program)
+
 #: uids of client n begin at n times this.
-_UIDS_A_CLIENT = 1 << 40
-#: How the pickle of a function ends that is its module and name: STACK_GLOBAL, MEMOIZE, STOP.
-_REFERENCE_END = b"\x93\x94."
+UIDS_A_CLIENT = 1 << 40
 #: How long an end that is under way is waited for before it is forced.
 _EXIT_WAIT_S = 2.0
 
@@ -46,9 +49,16 @@ class Client:
         number: its number in the session; 0 is the primary.
         is_primary: it started the manager.
         slots: tasks that the service runs at once.
+        ends_with_task: it was made in a task, at whose end it leaves.
+        metrics_url: where the manager serves metrics, if it does.
         memory: where outcomes are kept.
+        never_started: programs whose compiled task has gone; finalizers add to it.
         uids: numbers for new tasks.
+        feeder_class: what feeds arrays.
     """
+
+    feeder_class = Feeder
+    metrics_url: str | None = None
 
     def __init__(self, address: str, secret_path: str, sock: socket.socket | None = None) -> None:
         self.address = address
@@ -56,58 +66,65 @@ class Client:
         self.process: subprocess.Popen[bytes] | None = None
         self.is_primary = False
         self.closed = False
+        self.registered = False
+        self.ends_with_task = False
         self._start(sock)
-        forks.watch(self)
 
     def _start(self, sock: socket.socket | None) -> None:
         """Set up everything that belongs to one connection, and register."""
         self._pid = os.getpid()
-        self._send_lock = threading.Lock()
         self._reader: MessageReader[msg.Message] = MessageReader(msg.ToClient)
         self._programs: dict[int, Program] = {}
         self._program_numbers = itertools.count()
-        self._functions: dict[bytes, int] = {}
-        self._functions_lock = threading.Lock()
-        self._function_numbers: dict[int, tuple[Any, int]] = {}
+        self.never_started: deque[Program] = deque()
+        self.functions = KnownFunctions(self.send)
         self.waits = Waits(self)
         self.callbacks = CallbackRunner()
         self.broken: BatchBroken | None = None
         self.ended = threading.Event()
-        self._leaving = False
-        self._why = ""
+        self._leaving = self._told_closed = False
         self.memory = spill.ResultMemory(spill.default_budget_bytes(), self._release_blocks)
-        if sock is not None:
-            self._sock, welcome = sock, await_welcome(sock, self._reader)
-        else:
-            self._sock = connect(self.address)
-            try:
-                welcome = register(self._sock, self._reader, self.address, self.secret_path)
-            except BaseException:
+        self._sock = connect(self.address) if sock is None else sock
+        self._outlet = Outlet(self._sock)
+        self._receiver = threading.Thread(target=self._receive, name="alamo-receiver", daemon=True)
+        try:
+            self._register(primary=sock is not None)
+        except BaseException:  # of a client whom nobody knows the manager must not wait
+            self._leaving = True
+            self._outlet.shut_down()
+            if not self._receiver.is_alive():  # it closes the socket when it sees the end
                 self._sock.close()
-                raise
+            raise
+
+    def _register(self, primary: bool) -> None:
+        if primary:
+            welcome = await_welcome(self._sock, self._reader)
+        else:
+            welcome = register(self._sock, self._reader, self.address, self.secret_path)
         self.number, self.slots = welcome.client, welcome.slots
         self.address, self.secret_path = welcome.address, welcome.secret_path
         self.host, self.manager_pid = welcome.host, welcome.pid
+        self.metrics_url = welcome.metrics_url or None
         if context.worker >= 0:
+            self.ends_with_task = True
             context.at_task_end(self._end_task)
-        self.uids: Iterator[int] = itertools.count(self.number * _UIDS_A_CLIENT + 1)
+        self.uids: Iterator[int] = itertools.count(self.number * UIDS_A_CLIENT + 1)
         self.blocks = BlockMaker(self.number + 1, welcome.blocks_max)
-        self._receiver = threading.Thread(target=self._receive, name="alamo-receiver", daemon=True)
+        forks.watch(self)
         self._receiver.start()
         self.registered = True
 
     @classmethod
-    def launch(cls, slots: int, log_level: int) -> Client:
+    def launch(cls, slots: int, log_level: int, telemetry: bool) -> Client:
         """Start a manager and become its primary client."""
-        process, sock = launch.start_manager(slots, log_level)
+        process, sock = launch.start_manager(slots, log_level, telemetry)
         try:
             client = cls("", "", sock)
+            client.process = process
+            client.is_primary = True
         except BaseException:
-            sock.close()  # it ends at this, and removes what it has made
-            launch.end(process, "", under_way=True)
+            launch.abandon(process, sock)
             raise
-        client.process = process
-        client.is_primary = True
         return client
 
     # -- sending ---------------------------------------------------------------------------
@@ -118,16 +135,18 @@ class Client:
         Raises:
             BatchBroken: the service is gone.
         """
-        data = encode_all(messages)
-        with self._send_lock:
-            try:
-                send_all(self._sock, data, fds)
-            except OSError as error:
-                self.check_broken()
-                raise BatchBroken(f"the connection to the manager is broken: {error}") from error
-            except BaseException:  # Ctrl-C: what comes next would be read as the rest of this
-                self._shut_down("sending to it was interrupted")
-                raise
+        if self.never_started:
+            messages = [*self._drop_never_started(), *messages]
+        try:
+            self._outlet.send(messages, fds)
+        except OSError as error:
+            self.check_broken()
+            why = self._outlet.why or error
+            raise BatchBroken(f"the connection to the manager is broken: {why}") from error
+
+    def post(self, message: msg.Message) -> None:
+        """Send a message with the next one, or when something has come in; does not block."""
+        self._outlet.post(message)
 
     def check_open(self) -> None:
         """Raise unless work can be submitted."""
@@ -144,7 +163,14 @@ class Client:
 
     def new_program(self) -> Program:
         """An empty program, known here and not yet to the manager."""
-        program = Program(next(self._program_numbers), self)
+        return self.adopt(Program(self.next_program_number(), self))
+
+    def next_program_number(self) -> int:
+        """A number for a new program."""
+        return next(self._program_numbers)
+
+    def adopt(self, program: P) -> P:
+        """Take in what the manager will send for a program."""
         self._programs[program.number] = program
         self.check_broken()  # behind the line above: _break has seen the program, or we see it
         return program
@@ -152,41 +178,24 @@ class Client:
     def forget_program(self, program: Program) -> None:
         """The program will not be started."""
         self._programs.pop(program.number, None)
-        self._tell(msg.Dropped(program.number))
+        self.post(msg.Dropped(program.number))
 
-    def function_number(self, function: Callable[..., Any]) -> int:
-        """The number of a function that the manager knows, sending it if it is new.
-
-        Functions that travel by reference are looked up by identity; others are pickled
-        anew by each program, for what they refer to may have changed.
-
-        Raises:
-            SerializationError: it cannot be pickled.
-        """
-        known = self._function_numbers.get(id(function))
-        if known is not None and known[0] is function:
-            return known[1]
-        blob = pickling.dump_function(function)
-        with self._functions_lock:
-            number = self._functions.get(blob)
-            if number is None:
-                number = len(self._functions)
-                self.send([msg.FunctionDefined(number, blob)])
-                self._functions[blob] = number
-        if blob.endswith(_REFERENCE_END):
-            self._function_numbers[id(function)] = (function, number)
-        return number
+    def _drop_never_started(self) -> Iterator[msg.Message]:
+        """Forget programs that nobody can start; makes the messages that say so."""
+        while True:
+            try:
+                program = self.never_started.popleft()
+            except IndexError:
+                return
+            if self._programs.get(program.number) is program:
+                del self._programs[program.number]
+                for view in program.arrays.values():
+                    if isinstance(view, Program):
+                        self._programs.pop(view.number, None)
+                yield msg.Dropped(program.number)
 
     def _release_blocks(self, blocks: list[int]) -> None:
-        self._tell(msg.BlocksReleased(blocks))
-
-    def _tell(self, message: msg.Message) -> None:
-        """Send something that is of no use to a manager that is gone."""
-        if self.broken is None and not self.ended.is_set():
-            try:
-                self.send([message])
-            except BatchBroken:
-                pass
+        self.post(msg.BlocksReleased(blocks))
 
     # -- receiving -------------------------------------------------------------------------
 
@@ -196,10 +205,11 @@ class Client:
             while self._reader.receive(self._sock):
                 for message in self._reader.messages():
                     self._take(message)
+                self._outlet.push()
         except Exception as error:  # whatever it is, nobody may wait for ever
             known = isinstance(error, (OSError, ProtocolError, BatchBroken))
             reason = str(error) if known else repr(error)
-        self._connection_ended(reason or self._why)
+        self._connection_ended(reason or self._outlet.why)
 
     def _take(self, message: msg.Message) -> None:
         match message:
@@ -218,12 +228,14 @@ class Client:
             case msg.BlocksFree(blocks):
                 gone = self.blocks.freed(blocks)
                 if gone:
-                    self.send([msg.BlocksGone(gone)])
+                    self.post(msg.BlocksGone(gone))
             case msg.BlocksGone(blocks):
                 self.memory.blocks.gone(blocks)
                 self.blocks.forget(blocks)
             case msg.Logged(name, level, text):
                 show(name, level, text)
+            case msg.SlotsChanged(slots):
+                self.slots = slots
             case msg.Ended(reason):
                 self._ended_by_manager(reason)
 
@@ -234,7 +246,7 @@ class Client:
 
     def let_go(self, program: Program) -> None:
         """Forget a program whose outcomes are all here."""
-        if not program.remaining and not program.growing:
+        if not program.remaining and not program.growing and program.fed:
             self._programs.pop(program.number, None)
 
     # -- the end ---------------------------------------------------------------------------
@@ -254,9 +266,7 @@ class Client:
         self.ended.set()
         self.callbacks.stop()
         self.blocks.stop_helper()
-        self._shut_down("")  # wakes a sender, who holds the lock
-        with self._send_lock:
-            self._sock.close()
+        self._outlet.close()
         self._reader.close()
 
     def _break(self, error: BatchBroken) -> None:
@@ -271,11 +281,21 @@ class Client:
 
     def close(self) -> None:
         """Tell the manager that no more work comes."""
-        if self.closed:
-            return
         self.closed = True
+        if self._told_closed:
+            return
         if self.registered and self.broken is None and not self.ended.is_set():
             self.send([msg.Closed()])
+        self._told_closed = True  # now: a close that was interrupted can be repeated
+
+    def finish_feeding(self, only_at_hand: bool) -> None:
+        """Wait until the elements of the arrays that were started have been made.
+
+        Args:
+            only_at_hand: not of iterables that may block or be endless: these break off.
+        """
+        for program in list(self._programs.values()):
+            program.finish_feeding(only_at_hand)
 
     def leave(self) -> None:
         """Close and end the connection; for clients other than the primary."""
@@ -288,26 +308,22 @@ class Client:
     def hang_up(self) -> None:
         """End the connection; for clients other than the primary."""
         self._leaving = True
-        self._shut_down("")
+        self._outlet.shut_down()
         self._end_thread(self._receiver, _EXIT_WAIT_S)
 
-    def _shut_down(self, why: str) -> None:
-        """Wake whoever sends or receives."""
-        self._why = why
-        try:
-            self._sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
-
-    def join(self, timeout_s: float | None) -> None:
+    def join(self, timeout_s: float | None, tick: Tick | None = None) -> None:
         """Wait until all work is done, its callbacks have run and the manager has ended."""
         deadline = deadline_of(timeout_s)
+        self.close()
         if self.broken is None and not self.ended.is_set():
             self.send([msg.JoinAsked()])
-        if not self.ended.wait(left_until(deadline)):
+        if not in_slices(self.ended.wait, deadline, tick):
             raise WaitTimeout(f"the Batch has not ended after {timeout_s} s; it goes on")
-        if self.process is not None:
-            self.process.wait()
+        if not launch.await_end(self.process, self.address, left_until(deadline)):
+            raise WaitTimeout(
+                f"the manager has not ended after {timeout_s} s: another client does not take "
+                "its last results; it goes on"
+            )
         self._end_thread(self._receiver, left_until(deadline))
         if not self._end_thread(self.callbacks.thread, left_until(deadline)):
             raise WaitTimeout(f"callbacks have not ended after {timeout_s} s; they go on")
@@ -324,36 +340,26 @@ class Client:
     def terminate(self) -> None:
         """End the service at once and wait until its processes are gone."""
         self.closed = True
-        if self.ended.is_set() or self._send_at_once(msg.TerminateAsked()):
+        if self._outlet.send_at_once(msg.TerminateAsked(), _EXIT_WAIT_S) or self.ended.is_set():
             self.ended.wait(timeout=_EXIT_WAIT_S)
         if self.process is not None:
             launch.end(self.process, self.address, self.ended.is_set())
         self.hang_up()
-
-    def _send_at_once(self, message: msg.Message) -> bool:
-        """Send something short, or not when the manager takes nothing from us."""
-        if not self._send_lock.acquire(timeout=_EXIT_WAIT_S):
-            return False
-        try:
-            data = encode_all([message])
-            return self._sock.send(data, socket.MSG_DONTWAIT) == len(data)
-        except OSError:
-            return False
-        finally:
-            self._send_lock.release()
 
     # -- fork ------------------------------------------------------------------------------
 
     def before_fork(self) -> None:
         """The child will hold on to what is mapped here."""
         if self.registered and not self.memory.blocks.is_empty:
-            self._send_at_once(msg.Forked())
+            self._outlet.send_at_once(msg.Forked(), _EXIT_WAIT_S)
 
     def after_fork(self) -> None:
         """In a forked child: let go of the parent's connection; register at first use."""
         if self._pid == os.getpid():
             return
         self.is_primary = False
+        if self.process is not None:
+            self.process.returncode = 0  # it is not ours to wait for: no warning when it is dropped
         self.process = None
         self._sock.close()
         self._register_later()
@@ -364,6 +370,7 @@ class Client:
             if self.is_primary:  # the task made a Batch of its own and forgot it
                 self.terminate()
                 return
+            self.finish_feeding(only_at_hand=True)
             self.leave()
             self.closed = False
             if self.broken is None:

@@ -14,15 +14,16 @@ from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
 from alamo.batch.arguments import blame_argument
+from alamo.batch.functions import Function, Functions
 from alamo.batch.outcomes import Callback
 from alamo.batch.results import compiling
-from alamo.batch.shared import SharedObjects
+from alamo.batch.shared import SHARED_MIN_BYTES, SharedObjects, long_texts, send_and_close
 from alamo.batch.task import Task, _Function
 from alamo.core import graph
+from alamo.core.edges import Columns
 from alamo.core.hazards import HazardTracker
 from alamo.errors import AlamoError, GraphError, SerializationError, UsageError
 from alamo.protocol import messages as msg
-from alamo.protocol import pickling
 from alamo.protocol.importable import importable
 from alamo.protocol.pickling import ATOMS, ATOMS_PROTOCOL
 
@@ -41,6 +42,8 @@ class Compiler:
         ranks: longest path to the end an element, empty without dependencies.
     """
 
+    _kinds: frozenset[type] = frozenset({_Function})
+
     def __init__(self, batch: Any, client: Client) -> None:
         self.program = client.new_program()
         self.ranks = b""
@@ -53,38 +56,52 @@ class Compiler:
         self._joins: list[int] = []
         self._uids = array("Q")
         self._sources: list[int] = []
-        self._shared = SharedObjects(client, self.program.number)
+        #: Goes with whatever is sent first: each message alone wakes the manager up.
+        self._opening: list[msg.Message] = [msg.Opened(self.program.number, os.getcwdb())]
+        self._shared = SharedObjects(client, self.program.number, self._send)
+        self.program.kinds = self._shared.parts.kinds
         self._inputs: list[tuple[int, tuple[int, ...]]] = []
         self._objects: list[tuple[int, tuple[int, ...]]] = []
-        self._numbers: dict[int, int] = {}  # by id: the tasks keep their functions alive
-        self._in_function = False
+        self._gates: tuple[tuple[int, int], ...] = ()
+        #: Of arrays whose elements are tasks here: element -> the join that stands for its array.
+        self._joins_of: dict[int, int] = {}
+        self._functions = Functions(client, self.program.number, self._send)
 
     # -- the whole -------------------------------------------------------------------------
 
     def compile(self, tasks: Sequence[Task]) -> None:
         """Send all tasks; nothing runs yet."""
-        client, program = self._client, self.program
-        importable.scan()
-        compiling.compiler = self
         try:
-            client.send([msg.Opened(program.number, os.getcwd())])
-            with client.blocks.helped():
+            importable.scan()
+            compiling.compiler = self
+            with self._client.blocks.helped():
                 for start in range(0, len(tasks), PAGE):
-                    self._add_page(tasks[start : start + PAGE])
+                    self._add(tasks[start : start + PAGE])
+            compiling.compiler = None
+            self._finish()
+            self._let_go(tasks)
         except BaseException:
-            for task in tasks:
-                if getattr(task, "program", None) is program:
-                    task.program, task.index = None, -1
-            client.forget_program(program)
+            compiling.compiler = None
+            self._shared.close()
+            self._undo(tasks)
             raise
         finally:
-            compiling.compiler = None
-        self._finish(tasks)
+            self._shared.end()
+            # These and this refer to each other; arguments and results would hang on.
+            del self._shared, self._functions
 
-    def _finish(self, tasks: Sequence[Task]) -> None:
+    def _undo(self, tasks: Sequence[Task]) -> None:
+        """Nobody can start the program: its tasks are as they were, but those let go of."""
+        program = self.program
+        for task in tasks:
+            if getattr(task, "program", None) is program and _has_function(task):
+                task.program, task.index = None, -1
+        self._client.forget_program(program)
+
+    def _finish(self) -> None:
         program = self.program
         first = self._uids[0]
-        if self._uids == array("Q", range(first, first + len(self._uids))):
+        if first and self._uids == array("Q", range(first, first + len(self._uids))):
             program.first_uid = first
         else:
             program.uids = self._uids
@@ -93,98 +110,108 @@ class Compiler:
             self.ranks = graph.ranks(
                 self._pred_ends, self._preds, self._count, self._joins
             ).tobytes()
+            program.edges = Columns(self._pred_ends, self._preds, array("I", self._joins))
+        program.function_names = self._functions.names
+
+    def _let_go(self, tasks: Sequence[Task]) -> None:
+        """What has been sent need not be kept by the tasks."""
+        nothing = ()
         for task in tasks:
-            task.func = None  # type: ignore[attr-defined]
-            task.args = ()  # type: ignore[attr-defined]
-        if self._tracker is not None:
-            for task in tasks:
-                task.reads = task.writes = ()
-        if program.callbacks:
+            task.func = None  # type: ignore[attr-defined]  # first: ``_undo`` looks at it
+            task.args = task.reads = task.writes = nothing  # type: ignore[attr-defined]
+        if self.program.callbacks:
             for task in tasks:
                 task.callback_func = None
 
     # -- a page ----------------------------------------------------------------------------
 
+    def _add(self, tasks: Sequence[Task]) -> None:
+        """Add neighbouring tasks."""
+        self._claim(tasks)
+        self._add_page(tasks)
+
     def _add_page(self, tasks: Sequence[Task]) -> None:
         """Add neighbouring tasks.  What all of them need is done for all at once, in C."""
-        self._claim(tasks)
         first = self._count
-        blobs = _pickle_plain(tasks)
-        if blobs is not None and not _have_accesses(tasks):
-            end = first + len(tasks)
+        self._shared.texts = set()
+        functions, loose = self._functions.of(tasks)
+        blobs = _pickle_plain(tasks) if not loose else None
+        args = b"" if blobs is None else b"".join(blobs)
+        if blobs is None or len(args) > SHARED_MIN_BYTES * len(tasks):
+            self._shared.texts = long_texts([task.args for task in tasks])  # type: ignore[attr-defined]
+        if blobs is None or self._shared.texts:
+            blobs = self._place_any(tasks, functions, loose)
+            args = b"".join(blobs)
+        elif _have_accesses(tasks):
+            self._place_plain(tasks)
+        else:
             for index, task in enumerate(tasks, first):
                 task.index = index
             if self._tracker is not None:
                 self._tracker.add_plain(len(tasks))
-        else:
-            blobs, end = self._place(tasks, blobs)
-        functions = self._functions_column(tasks, first, end)
+        end = tasks[-1].index + 1
+        if end - first > len(tasks):
+            blobs = _spread(blobs, tasks, first, end)
+        column = self._functions.column(tasks, functions, loose, end - first)
         self._note_options(tasks)
         self._uids.extend(_column_of_uids(tasks, first, end))
-        self._send_page(first, end - first, functions, blobs, len(tasks))
+        lengths = array("I", map(len, blobs))
+        self._send_page(first, end - first, column, lengths, args, len(tasks))
 
     def _claim(self, tasks: Sequence[Task]) -> None:
         """Check the tasks and mark them as this program's."""
-        batch, program = self._batch, self.program
+        batch, program, kinds = self._batch, self.program, self._kinds
         for task in tasks:
-            if (
-                task.__class__ is not _Function
-                or task.program is not None
-                or task.batch is not batch
-            ):
+            if task.__class__ not in kinds or task.program is not None or task.batch is not batch:
                 self._refuse(task, program.tasks + [t is task for t in tasks].index(True))
             task.program = program
 
-    def _place(self, tasks: Sequence[Task], plain: list[bytes] | None) -> tuple[list[bytes], int]:
-        """Infer dependencies, and pickle arguments unless ``plain`` has them.
-
-        Returns:
-            Pickled arguments an element, and the element that comes next.
-        """
+    def _place_plain(self, tasks: Sequence[Task]) -> None:
+        """Infer the dependencies of tasks whose arguments hold no handles."""
         tracker = self._tracker or self._start_tracker()
-        index = self._count
-        blobs: list[bytes] = []
-        sources: Sequence[int] = ()
-        used: list[int] = []
-        for task, data in zip(tasks, plain or repeat(None)):
-            if data is None:
-                data, sources, used = self._dump_args(task)
-            reads, writes = task.reads, task.writes
-            if reads or writes or sources:
-                try:
-                    at = tracker.add(reads, writes, sources)
-                except GraphError as error:
-                    raise GraphError(f"{task.title()}: {error}") from error
-                if at > index:  # joins that its dependencies need take the elements before it
-                    blobs += [b""] * (at - index)
-                    self._joins += range(index, at)
-                    index = at
-            else:
-                tracker.add_plain()
-            blobs.append(data)
-            if sources:
-                self._inputs.append((index, tuple(sources)))
-            if used:
-                self._objects.append((index, tuple(used)))
+        placed: list[int] = []
+        reads, writes = [task.reads for task in tasks], [task.writes for task in tasks]
+        try:
+            tracker.add_all(reads, writes, repeat(()), placed)
+        except GraphError as error:
+            raise GraphError(f"{tasks[len(placed)].title()}: {error}") from error
+        for task, index in zip(tasks, placed):
             task.index = index
-            index += 1
-        return blobs, index
+
+    def _place_any(
+        self, tasks: Sequence[Task], functions: list[Function], loose: set[int]
+    ) -> list[bytes]:
+        """Pickle any arguments and infer dependencies, one task after the other: a handle needs
+        the index of its task."""
+        tracker = self._tracker or self._start_tracker()
+        blobs: list[bytes] = []
+        for task, function in zip(tasks, functions):
+            data, sources, used = self._dump_args(task, function if id(function) in loose else None)
+            try:
+                edges = self._edges_from(sources)
+                index = task.index = tracker.add(task.reads, task.writes, edges)
+            except GraphError as error:
+                raise GraphError(f"{task.title()}: {error}") from error
+            blobs.append(data)
+            self._note_inputs(index, sources, used)
+        return blobs
+
+    def _edges_from(self, sources: Sequence[int]) -> Sequence[int]:
+        """The elements to wait for: instead of all of an array's the one that stands for it."""
+        joins = self._joins_of
+        return list({joins.get(s, s): None for s in sources}) if joins else sources
+
+    def _note_inputs(self, index: int, sources: Sequence[int], used: list[int]) -> None:
+        if sources:
+            self._inputs.append((index, tuple(sources)))
+        if used:
+            self._objects.append((index, tuple(used)))
 
     def _start_tracker(self) -> HazardTracker:
         tracker = self._tracker = HazardTracker()
         tracker.add_plain(self._count)
         tracker.drain()
         return tracker
-
-    def _functions_column(self, tasks: Sequence[Task], first: int, end: int) -> int | bytes:
-        """One function number for all elements, or a column of them."""
-        functions = [task.func for task in tasks]  # type: ignore[attr-defined]
-        if len(set(map(id, functions))) == 1 and end - first == len(tasks):
-            return self._function_number(tasks[0], functions[0])
-        column = array("I", [msg.NO_FUNCTION]) * (end - first)
-        for task, function in zip(tasks, functions):
-            column[task.index - first] = self._function_number(task, function)
-        return column.tobytes()
 
     def _note_options(self, tasks: Sequence[Task]) -> None:
         program = self.program
@@ -194,17 +221,19 @@ class Compiler:
             if task.callback_func is not None:
                 callback = Callback(task.callback_func, tuple(task.callback_args))
                 program.callbacks[task.index] = callback
+        if program.callbacks:
+            self._client.callbacks.start()
 
     def _send_page(
-        self, first: int, count: int, functions: int | bytes, blobs: list[bytes], tasks: int
+        self,
+        first: int,
+        count: int,
+        functions: int | bytes,
+        lengths: array[int],
+        args: bytes,
+        tasks: int,
     ) -> None:
-        page = msg.Page(
-            self.program.number,
-            count,
-            functions,
-            array("I", map(len, blobs)).tobytes(),
-            b"".join(blobs),
-        )
+        page = msg.Page(self.program.number, count, functions, lengths.tobytes(), args)
         if self._tracker is not None:
             drained = self._tracker.drain()
             page.pred_ends, page.preds, page.joins = (
@@ -212,16 +241,26 @@ class Compiler:
                 drained.preds,
                 tuple(drained.joins),
             )
+            self._joins += drained.joins
             self._keep_edges(first, drained.pred_ends, drained.preds)
         if self._inputs or self._objects:
             page.inputs, page.objects = tuple(self._inputs), tuple(self._objects)
             self._inputs, self._objects = [], []
+        page.gates, self._gates = self._gates, ()
         self._count = first + count
+        runs = self.program.functions
+        if not runs or functions.__class__ is bytes or runs[-1][1] != functions:
+            runs.append((first, functions))
         self.program.add_elements(count, tasks)
-        self._client.send([page])
+        messages, fds = self._shared.take_unsent()
+        send_and_close(self._send, [*messages, page], fds)
+
+    def _send(self, messages: Sequence[msg.Message], fds: Sequence[int] = ()) -> None:
+        opening, self._opening = self._opening, []
+        self._client.send([*opening, *messages], fds)
 
     def _keep_edges(self, first: int, pred_ends: bytes, preds: bytes) -> None:
-        """All pages' edges, for the ranks."""
+        """All pages' edges, for the ranks and for drawings."""
         if not preds:
             return
         base = len(self._preds)
@@ -240,7 +279,7 @@ class Compiler:
                 f"item {index} of the list is a {type(task).__qualname__}, not a task; "
                 "make tasks with batch.function(...)"
             )
-        if task.program is self.program:
+        if self._element_of(task) != -1 or task.program is self.program:
             raise GraphError(f"{task.title()} is in the list twice; make a task for each call")
         if task.compiled:
             raise GraphError(
@@ -253,41 +292,26 @@ class Compiler:
             f"{task.title()} belongs to another Batch; make it with this one's function()"
         )
 
-    def _function_number(self, task: Task, function: Any) -> int:
-        number = self._numbers.get(id(function))
-        if number is None:
-            self._in_function = True
-            try:
-                number = self._client.function_number(function)
-            except AlamoError as error:
-                raise type(error)(f"the function of {task.title()}: {error}") from error
-            finally:
-                self._in_function = False
-            self._numbers[id(function)] = number
-        return number
-
-    def _dump_args(self, task: Task) -> tuple[bytes, Sequence[int], list[int]]:
-        """Pickle any arguments.
+    def _dump_args(
+        self, task: Task, function: Function | None
+    ) -> tuple[bytes, Sequence[int], list[int]]:
+        """Pickle any arguments, behind the function if that goes with them.
 
         Returns:
             Their pickle, the elements whose handles they hold, and the numbers of the
             shared objects that they refer to.
         """
         args: tuple[Any, ...] = task.args  # type: ignore[attr-defined]
-        self._sources = []
-        self._shared.used = []
         try:
-            placed = tuple(
-                [a if a.__class__ in ATOMS else self._shared.place(a, self._sources) for a in args]
-            )
-            data, buffers = pickling.dump(placed)
-            if buffers:  # a large array inside a container that was placed in line
-                placed = tuple([self._shared.force(a, self._sources) for a in placed])
-                data, _ = pickling.dump(placed)
-        except SerializationError as error:
-            raise blame_argument(task.title(), args, error) from error
+            data = self._shared.dump(args if function is None else (function, *args), self._sources)
         except AlamoError as error:
+            if function is not None:
+                self._functions.check(task, function)
+            if isinstance(error, SerializationError):
+                raise blame_argument(task.title(), args, error) from error
             raise type(error)(f"an argument of {task.title()}: {error}") from error
+        if function is not None and self._sources:
+            self._functions.check(task, function)  # a handle in it is refused, wherever it goes
         return data, tuple(dict.fromkeys(self._sources)), self._shared.used
 
     def source_of(self, task: Task, what: str) -> int:
@@ -296,12 +320,13 @@ class Compiler:
         Raises:
             UsageError: it is not a handle of an earlier task of this list.
         """
-        if self._in_function:
+        if self._functions.pickling:
             raise UsageError(
                 f"it holds the {what} handle of {task.title()} in its closure, defaults or "
                 "globals; give the handle as an argument"
             )
-        if task.program is not self.program or task.index < 0:
+        element = self._element_of(task)
+        if element < 0:
             where = (
                 "a compiled task" if task.compiled else "a task that is not before it in the list"
             )
@@ -309,8 +334,16 @@ class Compiler:
                 f"the {what} handle of {task.title()} is given, which is {where}; "
                 "a handle can only be an argument of a later task of the same compile"
             )
-        self._sources.append(task.index)
-        return task.index
+        self._sources.append(element)
+        return element
+
+    def _element_of(self, task: Task) -> int:
+        """The element of a task that has been placed, or -1."""
+        return task.index if task.program is self.program else -1
+
+
+def _has_function(task: Any) -> bool:
+    return task.func is not None
 
 
 def _pickle_plain(tasks: Sequence[Task]) -> list[bytes] | None:
@@ -319,6 +352,14 @@ def _pickle_plain(tasks: Sequence[Task]) -> list[bytes] | None:
     if not ATOMS.issuperset(map(type, chain.from_iterable(args))):
         return None
     return list(map(pickle.dumps, args, repeat(ATOMS_PROTOCOL)))
+
+
+def _spread(blobs: list[bytes], tasks: Sequence[Task], first: int, end: int) -> list[bytes]:
+    """The blob of each element, nothing for joins, which stand before tasks."""
+    spread = [b""] * (end - first)
+    for task, blob in zip(tasks, blobs):
+        spread[task.index - first] = blob
+    return spread
 
 
 def _have_accesses(tasks: Sequence[Task]) -> bool:

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from alamo.errors import SerializationError, UpstreamFailed, WorkerLost
-from alamo.protocol.records import LostInfo, Record
+from alamo.protocol import exceptions
+from alamo.protocol.records import LOST, LostInfo, Record, as_record
 
 if TYPE_CHECKING:
-    from alamo.batch.outcomes import Program
+    from alamo.batch.values import Values
 
 #: Lines of a dead worker's stderr that its error shows.
 _TAIL_LINES = 10
 
 
-def upstream_failed(program: Program, element: int, root: int) -> UpstreamFailed:
+def upstream_failed(program: Values, element: int, root: int) -> UpstreamFailed:
     """The error of a task that did not run, caused by that of the root."""
     cause: BaseException | None = None
     try:
@@ -43,7 +44,7 @@ def unloadable(title: str, error: Exception) -> SerializationError:
     )
 
 
-def worker_lost(program: Program, element: int, record: Record) -> WorkerLost:
+def worker_lost(program: Values, element: int, record: Record) -> WorkerLost:
     """The error of a task whose worker died."""
     info = msgspec.msgpack.decode(record.value, type=LostInfo)
     if info.signal:
@@ -61,6 +62,17 @@ def worker_lost(program: Program, element: int, record: Record) -> WorkerLost:
         text += "\nlast lines of its stderr:\n  " + "\n  ".join(lines)
     uid = program.uid_of(element)
     return WorkerLost(text, uid, info.host, info.pid, info.signal, info.exit_status)
+
+
+def first_line(program: Values, element: int) -> str:
+    """Class and first line of what a failed task raised, without unpickling it."""
+    record = as_record(bytes(program._data(element)))
+    if record is None:
+        return ""
+    if record.status == LOST:
+        info = msgspec.msgpack.decode(record.value, type=LostInfo)
+        return f"{WorkerLost.__name__}: {info.cause}"
+    return (exceptions.text_of(record.value).splitlines() or [""])[0]
 
 
 def _signal_name(number: int) -> str:

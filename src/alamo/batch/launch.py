@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import resource
+import select
 import shutil
 import socket
 import subprocess
@@ -21,6 +23,7 @@ _FILES_A_WORKER = 6
 _FILES_BESIDE = 64
 #: How long the exit status of a manager is waited for whose connection has ended.
 _STATUS_WAIT_S = 2.0
+_POLL_MAX_MS = 2**31 - 1
 #: How long a manager may take that has begun to end: it waits for its nursery itself.
 _END_WAIT_S = 5.0
 
@@ -56,26 +59,34 @@ def _cgroup_quota() -> float | None:
 
 
 def check_num_workers(num_workers: int | None) -> int:
+    """The number of slots of a new Batch; ``None`` is one a core.
+
+    Raises:
+        UsageError: as ``check_slots``.
+    """
+    if num_workers is None:
+        return granted_cores()
+    return check_slots(num_workers, f"leave it out for one a core ({granted_cores()} here)")
+
+
+def check_slots(num_workers: int, otherwise: str) -> int:
     """The number of slots.
+
+    Args:
+        otherwise: what may be done instead of giving a number too small.
 
     Raises:
         UsageError: not a whole number of at least 1, or more than this machine can hold.
     """
-    if num_workers is None:
-        return granted_cores()
     if isinstance(num_workers, bool) or not hasattr(num_workers, "__index__"):
         raise UsageError(
-            f"num_workers must be a whole number of at least 1, not {num_workers!r}; "
-            "leave it out for one a core"
+            f"num_workers must be a whole number of at least 1, not {num_workers!r}; {otherwise}"
         )
     number = num_workers.__index__()
     if number < 1:
-        raise UsageError(
-            f"num_workers must be at least 1, not {number}; leave it out for one a core "
-            f"({granted_cores()} here)"
-        )
+        raise UsageError(f"num_workers must be at least 1, not {number}; {otherwise}")
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    most = 4096
+    most = msg.SLOTS_MAX
     if files != resource.RLIM_INFINITY:
         most = max(0, min(most, (files - _FILES_BESIDE) // _FILES_A_WORKER))
     if number > most:
@@ -87,8 +98,27 @@ def check_num_workers(num_workers: int | None) -> int:
     return number
 
 
-def start_manager(slots: int, log_level: int) -> tuple[subprocess.Popen[bytes], socket.socket]:
+def check_telemetry(enable_telem: bool | None) -> bool:
+    """Whether metrics are to be served.
+
+    Raises:
+        UsageError: they are, and what they need is not installed.
+    """
+    if enable_telem and importlib.util.find_spec("prometheus_client") is None:
+        raise UsageError(
+            "enable_telem=True needs prometheus_client, which is not installed: "
+            "pip install alamo[metrics]"
+        )
+    return bool(enable_telem)
+
+
+def start_manager(
+    slots: int, log_level: int, telemetry: bool
+) -> tuple[subprocess.Popen[bytes], socket.socket]:
     """Start a manager in a session of its own.
+
+    Args:
+        telemetry: whether it serves metrics.
 
     Returns:
         The process and our end of its socket.
@@ -99,26 +129,51 @@ def start_manager(slots: int, log_level: int) -> tuple[subprocess.Popen[bytes], 
     root = runtime_dir.runtime_root()
     runtime_dir.user_dir(root)
     secret = auth.make_secret()
-    ours, theirs = socket.socketpair()
     package_parent = os.path.dirname(os.path.dirname(os.path.abspath(linux.__file__)))
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); from alamo.manager.main import main; main()"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-c", code, package_parent, "alamo.manager", str(theirs.fileno())],
-        pass_fds=(theirs.fileno(),),
-        stdin=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    theirs.close()
     path = [os.path.abspath(entry) for entry in sys.path]
     importable.fix_path(path)
-    setup = msg.Setup(msg.VERSION, secret, root, slots, log_level, path, os.getcwd(), os.getpid())
+    raw_path = [os.fsencode(entry) for entry in path]
+    setup = msg.Setup(
+        msg.VERSION, secret, root, slots, log_level, raw_path, os.getcwdb(), os.getpid(), telemetry
+    )
+    ours, theirs = socket.socketpair()
     try:
-        ours.sendall(encode(setup))
-    except OSError:  # it has ended; to read from it tells the same, more clearly
-        pass
+        with theirs:
+            process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-P",
+                    "-c",
+                    code,
+                    package_parent,
+                    "alamo.manager",
+                    str(theirs.fileno()),
+                ],
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        try:
+            ours.sendall(encode(setup))
+        except OSError:  # it has ended; to read from it tells the same, more clearly
+            pass
+    except BaseException:
+        ours.close()  # a manager without a client ends
+        raise
     return process, ours
+
+
+def abandon(process: subprocess.Popen[bytes], sock: socket.socket) -> None:
+    """End a manager that has got no client."""
+    try:
+        sock.shutdown(socket.SHUT_RDWR)  # it ends at this, and removes what it has made
+    except OSError:  # closed already
+        pass
+    end(process, "", under_way=True)
+    sock.close()
 
 
 def bury(process: subprocess.Popen[bytes] | None, address: str) -> str:
@@ -133,6 +188,30 @@ def bury(process: subprocess.Popen[bytes] | None, address: str) -> str:
         return f", it exited with status {status}"
     _clear(address)
     return f", ended by signal {-status}; killed from outside, perhaps for lack of memory"
+
+
+def await_end(
+    process: subprocess.Popen[bytes] | None, address: str, timeout_s: float | None
+) -> bool:
+    """Wait until a manager has ended, which it is about to; ``False`` when the time is over."""
+    if process is None:
+        return True
+    try:
+        fd = os.pidfd_open(process.pid)
+    except OSError:  # it has been waited for already, or no descriptors are left
+        process.wait()
+        return True
+    poll = select.poll()  # Popen.wait with a timeout would look every 50 ms
+    poll.register(fd, select.POLLIN)
+    try:
+        ended = poll.poll(None if timeout_s is None else min(timeout_s * 1000, _POLL_MAX_MS))
+    finally:
+        os.close(fd)
+    if not ended:
+        return False
+    if process.wait() < 0:
+        _clear(address)
+    return True
 
 
 def end(process: subprocess.Popen[bytes], address: str, under_way: bool) -> None:

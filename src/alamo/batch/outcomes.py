@@ -1,34 +1,24 @@
-"""Outcomes of one program in its client: columns of where each lies, decoded when asked for.
-
-Outcomes stay the bytes in which they came until ``get`` wants one; a million results
-cost what their pickles weigh plus 8 bytes each.
-"""
+"""One program in its client: its shape, what comes in for it, and who waits for that."""
 
 from __future__ import annotations
 
 import threading
+import time
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
-
 from alamo.batch import forks
-from alamo.batch.failures import unloadable, upstream_failed, worker_lost
+from alamo.batch.expanded import ExpandedArray, member
 from alamo.batch.uids import UidIndex
+from alamo.batch.values import SKIPPED, Values
+from alamo.core.edges import Columns
 from alamo.errors import BatchBroken
-from alamo.protocol import exceptions, pickling
 from alamo.protocol import messages as msg
-from alamo.protocol.pickling import ATOMS
-from alamo.protocol.records import LOST, OK, STDOUT, Record
 
 if TYPE_CHECKING:
+    from alamo.batch.array_view import ArrayView
     from alamo.batch.client import Client
-
-_decode_record = msgspec.msgpack.Decoder(Record).decode
-
-_SKIPPED = (1 << 64) - 1
-_POSITION = (1 << 32) - 1
 
 
 class Callback(NamedTuple):
@@ -38,45 +28,56 @@ class Callback(NamedTuple):
     args: tuple[Any, ...]
 
 
-class Program:
+class Program(Values):
     """One program of this client: a compiled task, or a run of tasks started one by one.
 
     Attributes:
         number: the client's number of it.
         remaining: tasks without an outcome yet (joins are not counted).
-        failed: elements whose task failed.
-        skipped: element -> the failed element because of which it did not run.
+        failed: elements whose task failed, in the order in which that came to be known.
         first_uid, uids: uid of an element is ``uids[element]`` (0 for a join), or
             ``first_uid + element`` when they are in sequence.
         names: element -> the name that the user gave.
+        arrays: element -> the array that it stands for.
+        expanded: the arrays whose elements are tasks of this program.
         broken: why no further outcome will come.
+        kinds: classes by value that outcomes may refer to.
+        edges: what waits for what; ``None`` if nothing does.
+        functions: runs of elements: the first, and a function number for all or for each.
+        function_names: what the functions are called, by number.
     """
 
     def __init__(self, number: int, client: Client) -> None:
+        super().__init__(client.memory)
         self.number = number
         self.client = client
-        self._memory = client.memory
-        self._where = array("Q")
-        self._frames: list[Any] = []
-        self._values: dict[int, Any] = {}
-        self._opening = threading.RLock()
         self._lock = threading.Lock()
-        self._unread_blocks: dict[int, int] = {}
         self._waiters: dict[int, list[Any]] = {}
         self._end_waiters: list[Any] = []
         self.started = False
+        self._began_s = 0.0
+        #: When the tasks of a stream were started, and when frames of outcomes came in.
+        self.begun_s = array("d")
+        self._frames_s = array("d")
         #: Tasks started one by one go into one program, which grows; otherwise it was compiled.
         self.is_stream = False
         self.growing = False
+        #: The manager knows of all its tasks, or will not be told.
+        self.fed = True
         self.tasks = 0
         self.received_bytes = 0
         self.remaining = 0
-        self.failed: list[int] = []
-        self.skipped: dict[int, int] = {}
+        self.failed: dict[int, None] = {}
         self.first_uid = -1
         self.uids: array[int] | None = None
         self._uid_index: UidIndex | None = None
         self.names: dict[int, str] = {}
+        self.arrays: dict[int, ArrayView] = {}
+        self.expanded: list[ExpandedArray] = []
+        self.kinds: list[type] = []
+        self.edges: Columns | None = None
+        self.functions: list[tuple[int, int | bytes]] = []
+        self.function_names: dict[int, str] = {}
         self.broken: BaseException | None = None
         self.callbacks: dict[int, Callback] = {}
         self.end_callback: Callback | None = None
@@ -85,19 +86,22 @@ class Program:
         self.callback_errors: dict[int, BaseException] = {}
         forks.watch_program(self)
 
-    def __del__(self) -> None:
-        """Nobody can ask for the outcomes any more: give back what they hold."""
-        for frame in self._frames:
-            self._memory.dropped(frame)
-        if self._unread_blocks:
-            self._memory.give_up(self._unread_blocks.values())
+    def begin(self) -> None:
+        """It is being started."""
+        self._began_s = time.monotonic()
+        self.started = True
+
+    def times(self, element: int) -> tuple[float | None, float | None]:
+        """Monotonic times of the start and the end of all (-1) or one; ``None`` if not known."""
+        if element < 0:
+            ended = self.has_ended(False) and len(self._frames_s)
+            began_s = self._began_s if self.started else None
+            return began_s, self._frames_s[-1] if ended else None
+        position = self._where[element]
+        began_s = self.begun_s[element] if self.is_stream else None
+        return began_s, self._frames_s[position >> 32] if 0 < position < SKIPPED else None
 
     # -- shape ---------------------------------------------------------------------------
-
-    @property
-    def count(self) -> int:
-        """Elements, joins included."""
-        return len(self._where)
 
     def add_elements(self, count: int, tasks: int) -> int:
         """Make room for ``count`` elements of which ``tasks`` are tasks; returns the first."""
@@ -108,9 +112,17 @@ class Program:
             self.remaining += tasks
         return first
 
+    @property
+    def handles(self) -> int:
+        """How many tasks the user made."""
+        return self.tasks - sum([view.size - 1 for view in self.expanded])
+
     def uid_of(self, element: int) -> int:
         """The uid of the task at an element."""
-        return self.first_uid + element if self.uids is None else self.uids[element]
+        if self.uids is None:
+            return self.first_uid + element
+        found = None if self.uids[element] else member(self.expanded, element)
+        return self.uids[element] if found is None else found[0].uid
 
     def element_of(self, uid: int) -> int:
         """The element of a uid, or -1.  Cost: O(1); O(log n) for uids out of sequence."""
@@ -134,6 +146,9 @@ class Program:
 
     def title(self, element: int) -> str:
         """How messages name a task."""
+        found = member(self.expanded, element) if self.expanded else None
+        if found is not None:
+            return found[0].title_at(found[1])
         name = self.names.get(element)
         return f"task {self.uid_of(element)}" + (f" ({name})" if name else "")
 
@@ -150,6 +165,7 @@ class Program:
         with self._lock:
             base = (len(self._frames) << 32) + 1
             self._frames.append(frame)
+            self._frames_s.append(time.monotonic())
             where = self._where
             first = message.first
             elements: Any = range(first, first + count)
@@ -160,17 +176,17 @@ class Program:
                 self.received_bytes += self._memory.blocks.size(block)
                 if frame.__class__ is tuple:
                     self._unread_blocks[elements[position]] = block
+            failed = dict.fromkeys([elements[p] for p in message.failed])
+            self.failed.update(failed)
             # Last, for from here on other threads read them, without the lock.
             if message.elements:
                 for position, element in enumerate(elements, base):
                     where[element] = position
             else:
                 where[first : first + count] = array("Q", range(base, base + count))
+            self._note_arrival(elements)
             self.remaining -= count
             called: list[int] = []
-            failed = {elements[p] for p in message.failed}
-            if failed:
-                self.failed.extend(failed)
             if self.callbacks:
                 for element in elements:
                     if element in self.callbacks:
@@ -182,19 +198,25 @@ class Program:
             self._wake(elements)
         return called
 
+    def _note_arrival(self, elements: Sequence[int]) -> None:
+        """A frame with the outcomes of these elements is there; called before waits see it."""
+
     def add_skipped(self, message: msg.Skipped) -> list[int]:
         """Note tasks that will not run."""
         elements = memoryview(message.elements).cast("I")
         roots = memoryview(message.roots).cast("I")
         with self._lock:
             for element, root in zip(elements, roots, strict=True):
-                self._where[element] = _SKIPPED
+                self._where[element] = SKIPPED
                 self.skipped[element] = root
                 self.callbacks.pop(element, None)
             self.remaining -= len(elements)
             called: list[int] = []
             self._queue_end_callback(called)
             self._wake(elements)
+        for element in elements if self.arrays else ():
+            if element in self.arrays:
+                self.arrays[element].skip()
         return called
 
     def _queue_end_callback(self, called: list[int]) -> None:
@@ -205,6 +227,13 @@ class Program:
             else:
                 called.append(-1)
         self.callbacks_pending += len(called)
+
+    def end_at_once(self) -> list[int]:
+        """It has started and there is nothing to run; returns callbacks to run."""
+        called: list[int] = []
+        with self._lock:
+            self._queue_end_callback(called)
+        return called
 
     def _wake(self, elements: Any) -> None:
         if self._waiters:
@@ -228,6 +257,8 @@ class Program:
         with self._lock:
             self.callbacks_pending -= 1
             self.callbacks.pop(element, None)
+            if element < 0:
+                self.end_callback = None  # that of an array refers to the array
             if error is not None:
                 self.callback_errors[element] = error
             waiters, self._end_waiters = self._end_waiters, []
@@ -246,15 +277,30 @@ class Program:
         for lock in locks:
             lock.release()
 
+    def finish_feeding(self, only_at_hand: bool) -> None:
+        """All its tasks were made before it started."""
+
     def after_fork(self) -> None:
         """In a forked child: locks may be held by threads that are not here."""
-        self._lock, self._opening = threading.Lock(), threading.RLock()
+        super().after_fork()
+        self._lock = threading.Lock()
         self._waiters, self._end_waiters = {}, []
-        self._unread_blocks = {}
+        self.callbacks, self.callbacks_pending, self.end_callback = {}, 0, None  # the parent's
         if self.remaining and self.broken is None:
             self.broken = BatchBroken(
                 "this task was started before the fork; its result goes to the parent process"
             )
+
+    def value(self, element: int) -> Any:
+        """The result of a task whose outcome is known, of an array the list of all."""
+        if self.arrays and element in self.arrays:
+            return self.arrays[element].all_values()
+        return super().value(element)
+
+    def snapshot(self) -> tuple[array[int], frozenset[int], frozenset[int]]:
+        """At one moment: what is not 0 for elements with an outcome; the failed, the skipped."""
+        with self._lock:
+            return self._where[:], frozenset(self.failed), frozenset(self.skipped)
 
     # -- waiting ---------------------------------------------------------------------------
 
@@ -264,23 +310,34 @@ class Program:
 
     def waiter(self, element: int) -> Any:
         """A held lock that is released when the element has an outcome; ``None`` if it has."""
+        lock = threading.Lock()
+        lock.acquire()
+        return lock if self.watch(element, lock) else None
+
+    def watch(self, element: int, waiter: Any) -> bool:
+        """Have ``waiter.release()`` called when the element has an outcome, or never will.
+
+        It is called in another thread and must not block; ``False``: there is nothing to wait for.
+        """
         with self._lock:
             if self._where[element] or self.broken is not None:
-                return None
-            lock = threading.Lock()
-            lock.acquire()
-            self._waiters.setdefault(element, []).append(lock)
-            return lock
+                return False
+            self._waiters.setdefault(element, []).append(waiter)
+            return True
 
     def end_waiter(self, with_callbacks: bool) -> Any:
         """A held lock that is released when something about the end of the program changes."""
+        lock = threading.Lock()
+        lock.acquire()
+        return lock if self.watch_end(lock, with_callbacks) else None
+
+    def watch_end(self, waiter: Any, with_callbacks: bool) -> bool:
+        """Have ``waiter.release()`` called when something about the end changes; as ``watch``."""
         with self._lock:
             if self.has_ended(with_callbacks) or self.broken is not None:
-                return None
-            lock = threading.Lock()
-            lock.acquire()
-            self._end_waiters.append(lock)
-            return lock
+                return False
+            self._end_waiters.append(waiter)
+            return True
 
     def callback_waiter(self, element: int) -> Any:
         """A held lock that is released when a callback has run; ``None`` if this one has."""
@@ -296,6 +353,11 @@ class Program:
         """Whether all outcomes are known and, if asked for, all callbacks have run."""
         return not self.remaining and not (with_callbacks and self.callbacks_pending)
 
+    @property
+    def has_failures(self) -> bool:
+        """Whether a task failed or did not run."""
+        return bool(self.failed or self.skipped)
+
     def forget_waiter(self, element: int, lock: Any) -> None:
         """A wait was given up."""
         with self._lock:
@@ -306,79 +368,3 @@ class Program:
                     del self._waiters[element]
             if lock in self._end_waiters:
                 self._end_waiters.remove(lock)
-
-    # -- what goes out -----------------------------------------------------------------------
-
-    def value(self, element: int) -> Any:
-        """The result of a task whose outcome is known; raises its exception.
-
-        Cost: 0.2 us for ``None``, one unpickling else; the object is kept for the next call.
-        """
-        position = self._where[element]
-        if position == _SKIPPED:
-            raise upstream_failed(self, element, self.skipped[element])
-        frame = self._frames[position >> 32]
-        if frame.__class__ is tuple:
-            ends, payload = frame
-            k = (position & _POSITION) - 1
-            start = ends[k - 1] if k else 0
-            end = ends[k]
-            if start == end:
-                return None
-            if self._values and element in self._values:
-                return self._values[element]
-            data = payload[start:end]
-        else:
-            if element in self._values:
-                return self._values[element]
-            data = self._data(element)
-            if not data:
-                return None
-        if data[0] == 0x80:
-            try:
-                value = pickling.load(data)
-            except Exception as error:
-                raise unloadable(self.title(element), error) from error
-            if value.__class__ not in ATOMS:
-                return self._values.setdefault(element, value)
-            return value
-        return self._open(element, _decode_record(data))
-
-    def text(self, element: int, stream: int) -> str:
-        """What a task printed: the whole of it or its head and tail."""
-        if self._where[element] == _SKIPPED:
-            return ""
-        data = self._data(element)
-        if not data or data[0] == 0x80:
-            return ""
-        record = _decode_record(data)
-        output = record.stdout if stream == STDOUT else record.stderr
-        return output.decode("utf-8", "backslashreplace")
-
-    def _data(self, element: int) -> bytes:
-        position = self._where[element]
-        return self._memory.read(self._frames[position >> 32], (position & _POSITION) - 1)
-
-    def _open(self, element: int, record: Record) -> Any:
-        """The value in a Record, or its error: made anew each time, for the traceback of one
-        that were kept here would keep the tasks in its frames alive for ever."""
-        if record.status == LOST:
-            raise worker_lost(self, element, record)
-        if record.status != OK:
-            raise exceptions.load_exception(record.value, self.title(element))
-        with self._opening:  # a block must be given back once
-            if element not in self._values:
-                try:
-                    self._values[element] = self._load(element, record)
-                except Exception as error:
-                    raise unloadable(self.title(element), error) from error
-            return self._values[element]
-
-    def _load(self, element: int, record: Record) -> Any:
-        if record.block == -1:
-            return pickling.load(record.value) if record.value else None
-        buffers, confirm = self._memory.open_block(record)
-        value = pickling.load(record.value or bytes(buffers.pop(0)), buffers)
-        self._unread_blocks.pop(element, None)
-        confirm()
-        return value

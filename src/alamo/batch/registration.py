@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 
 from alamo.errors import AuthenticationFailed, BatchBroken, ProtocolError
 from alamo.protocol import auth
@@ -13,6 +14,8 @@ from alamo.worker.context import context
 
 #: How long the manager may take to answer.
 _HANDSHAKE_S = 30.0
+#: How long it is left alone when too many clients wait there.
+_BUSY_S = 0.01
 
 
 def connect(address: str) -> socket.socket:
@@ -23,14 +26,32 @@ def connect(address: str) -> socket.socket:
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        sock.connect(address)
+        _connect(sock, address)
     except OSError as error:
-        sock.close()
         raise BatchBroken(
             f"no manager answers at {address}: {error}; "
             "the Batch has ended, or belongs to another user or machine"
         ) from error
     return sock
+
+
+def _connect(sock: socket.socket, address: str) -> None:
+    """Connect; while too many others wait there, try again."""
+    deadline = time.monotonic() + _HANDSHAKE_S
+    sock.setblocking(False)  # for a Unix socket there is no timeout
+    try:
+        while True:
+            try:
+                sock.connect(address)
+                sock.setblocking(True)
+                return
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"it is busy since {_HANDSHAKE_S} s") from None
+            time.sleep(_BUSY_S)
+    except BaseException:
+        sock.close()
+        raise
 
 
 def await_welcome(sock: socket.socket, reader: MessageReader[msg.Message]) -> msg.Welcome:

@@ -13,9 +13,8 @@ from alamo.protocol.records import RESULT, STDERR, STDOUT
 
 if TYPE_CHECKING:
     from alamo.batch.compiler import Compiler
-    from alamo.batch.task import Task
 
-_STREAMS = {RESULT: "result", STDOUT: "stdout", STDERR: "stderr"}
+STREAMS = {RESULT: "result", STDOUT: "stdout", STDERR: "stderr"}
 
 #: The compile under way in this thread, which handles inside arguments report to.
 compiling = threading.local()
@@ -66,6 +65,10 @@ class AsyncDict(msgspec.Struct, frozen=True, eq=False, gc=False):
         element = task.index
         if element < 0 or tuid is not None:
             element = task.element_of(tuid)
+            if program.arrays and element in program.arrays:
+                from alamo.batch.array_task import handle_at  # which needs this module
+
+                return handle_at(task.batch, program, element, self.stream).get(None, timeout)
         if not program.has(element):
             program.client.waits.element(program, element, timeout)
         if self.stream == RESULT:
@@ -76,15 +79,21 @@ class AsyncDict(msgspec.Struct, frozen=True, eq=False, gc=False):
         compiler: Compiler | None = getattr(compiling, "compiler", None)
         if compiler is None:
             raise UsageError(
-                f"the {_STREAMS[self.stream]} handle of {self.task.title()} was pickled "
+                f"the {STREAMS[self.stream]} handle of {self.task.title()} was pickled "
                 "outside of a compile; "
                 "pass its value (handle.get()), or compile both tasks together"
             )
-        return task_output, (compiler.source_of(self.task, _STREAMS[self.stream]), self.stream)
+        return task_output, (compiler.source_of(self.task, STREAMS[self.stream]), self.stream)
 
     def __repr__(self) -> str:
-        task: Task = self.task
-        return f"<{_STREAMS[self.stream]} of {task.title()}>"
+        from alamo.batch import display  # which needs this module
+
+        return display.text(self, display.of_handle)
+
+    def _repr_html_(self) -> str:
+        from alamo.batch import display
+
+        return display.html(self, display.of_handle)
 
 
 #: The name of the handles' class in the first document.

@@ -10,6 +10,7 @@ import logging
 import os
 import tempfile
 import threading
+import weakref
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -79,7 +80,7 @@ class ResultMemory:
         # Filled by finalizers, which run in the middle of anything and must not take a lock.
         self._returned: deque[int] = deque()
         self._unwanted: deque[int] = deque()
-        self._dropped: deque[Any] = deque()
+        self._dropped: deque[Spilled] = deque()
         self._freed: deque[int] = deque()
         self._lock = threading.Lock()  # for all below
         self._lent = 0
@@ -125,7 +126,10 @@ class ResultMemory:
 
     def dropped(self, frame: Any) -> None:
         """A frame is no longer wanted; may be called by a finalizer."""
-        self._dropped.append(frame)
+        if frame.__class__ is tuple:
+            self._freed.append(len(frame[1]))
+        else:
+            self._dropped.append(frame)
 
     def read(self, frame: Any, k: int) -> bytes:
         """The bytes of the k-th outcome of a frame."""
@@ -186,10 +190,7 @@ class ResultMemory:
         while self._freed:
             self._held -= self._freed.popleft()
         while self._dropped:
-            frame = self._dropped.popleft()
-            if frame.__class__ is tuple:
-                self._held -= len(frame[1])
-                continue
+            self._dropped.popleft()
             self._file_frames -= 1
             if not self._file_frames:
                 self._file.truncate(0)
@@ -224,6 +225,7 @@ class ResultMemory:
             self._file = tempfile.TemporaryFile(  # noqa: SIM115
                 prefix="alamo-results-", buffering=0
             )
+            weakref.finalize(self, self._file.close)  # which the collector may find with this
         offset = self._file_size
         view = memoryview(data)
         while view:
@@ -261,7 +263,3 @@ class ResultMemory:
             at += len(piece)
             new_ends.append(at)
         return memoryview(new_ends), b"".join(pieces)
-
-    def __del__(self) -> None:
-        if self._file is not None:
-            self._file.close()

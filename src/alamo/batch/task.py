@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
 from alamo.batch.outcomes import Program
 from alamo.batch.results import AsyncDict
-from alamo.batch.waiting import default_timeout
+from alamo.batch.waiting import Tick, default_timeout
 from alamo.core.access import READ, WRITE, make_access
 from alamo.errors import UsageError
 from alamo.protocol.records import RESULT, STDERR, STDOUT
@@ -128,11 +128,12 @@ class Task(msgspec.Struct, gc=False, eq=False):
             )
         return self.batch._start(self)
 
-    def wait(self, timeout: float | None = default_timeout) -> None:
+    def wait(self, timeout: float | None = default_timeout, *, progress: bool = False) -> None:
         """Wait until the task has ended, successfully or not, and its callbacks have run.
 
         Args:
             timeout: seconds.
+            progress: show meanwhile on stderr how far it is; needs ``alamo[progress]``.
 
         Raises:
             WaitTimeout: (a ``TimeoutError``) the time is over; the task goes on.
@@ -147,13 +148,48 @@ class Task(msgspec.Struct, gc=False, eq=False):
             )
         if program is None or not program.started:
             raise UsageError(f"{self.title()} has not been started; call start() or run() first")
-        if self.index >= 0:
-            program.client.waits.task(program, self.index, timeout)
-        else:
-            program.client.waits.program(program, timeout, self.title())
+        if not progress:
+            self._wait(program, timeout, None)
+            return
+        from alamo.batch.progress import of_task  # for those who ask for it
 
-    def run(self, timeout: float | None = default_timeout) -> Any:
+        with of_task(self) as tick:
+            self._wait(program, timeout, tick)
+
+    def _wait(self, program: Program, timeout: float | None, tick: Tick | None) -> None:
+        if self.index >= 0:
+            program.client.waits.task(program, self.index, timeout, tick)
+        else:
+            program.client.waits.program(program, timeout, self.title(), tick=tick)
+
+    def _start_and_wait(self, timeout: float | None, progress: bool) -> Any:
+        if progress:
+            from alamo.batch.progress import check_installed
+
+            check_installed()  # before anything runs
+        started = self.start()
+        self.wait(timeout, progress=progress)
+        return started
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """``await task``: what ``run`` returns or raises, of a task that has been started.
+
+        Callbacks are not waited for.  Cancelling who awaits leaves the task alone; any number
+        may await it, in any event loop of ``asyncio``, at no cost of a thread.
+
+        Raises:
+            UsageError: it has not been started.
+        """
+        from alamo.batch.awaiting import outcome_of  # asyncio is slow to import
+
+        return outcome_of(self).__await__()
+
+    def run(self, timeout: float | None = default_timeout, *, progress: bool = False) -> Any:
         """Start the task, wait for its end and return its result.
+
+        Args:
+            timeout: seconds.
+            progress: as in ``wait``.
 
         Returns:
             What the function returned; for a compiled task the mapping that ``start``
@@ -163,8 +199,7 @@ class Task(msgspec.Struct, gc=False, eq=False):
             Exception: what the task raised.
             WaitTimeout: (a ``TimeoutError``) the time is over; the task goes on.
         """
-        started = self.start()
-        self.wait(timeout)
+        started = self._start_and_wait(timeout, progress)
         if self.index >= 0:
             assert self.program is not None
             return self.program.value(self.index)
@@ -205,6 +240,27 @@ class Task(msgspec.Struct, gc=False, eq=False):
                 f"{len(errors)} of {program.tasks} tasks of {self.title()} failed", errors
             )
 
+    def dump_dag(self, file_name: str | os.PathLike[str]) -> None:
+        """Draw the tasks of a compiled task, with their states as known now, and their order.
+
+        May be called at any time; of a subtask it draws the program that it is part of.
+
+        Args:
+            file_name: the ending tells the format: ``.png`` (or none), ``.svg``, ``.pdf``,
+                ``.dot`` (for Graphviz) or ``.json`` (see :mod:`alamo.drawing.json`).
+
+        Raises:
+            UsageError: there is no such format, or it needs Pillow: ``pip install alamo[dag]``.
+            OSError: the file cannot be written.
+
+        Cost: some seconds for 100 000 tasks; above some 1500 they have no names in a picture.
+        """
+        from alamo.batch.diagrams import diagram_of  # few programs draw; and it needs this module
+        from alamo.drawing.files import check_ending, write
+
+        check_ending(file_name)
+        write(diagram_of(self), file_name)
+
     @property
     def callback_error(self) -> BaseException | None:
         """What the task's callback raised, if it did."""
@@ -223,10 +279,10 @@ class Task(msgspec.Struct, gc=False, eq=False):
                 raise UsageError(f"uid {tuid!r} is not that of {self.title()}; leave it out")
             return self.index
         if tuid is None:
-            if program.tasks == 1:
+            if program.handles == 1:
                 return program.only_element()
             raise UsageError(
-                f"{self.title()} has {program.tasks} subtasks; say which: get(subtask.uid)"
+                f"{self.title()} has {program.handles} subtasks; say which: get(subtask.uid)"
             )
         element = program.element_of(tuid.__index__()) if hasattr(tuid, "__index__") else -1
         if element < 0:
@@ -239,20 +295,49 @@ class Task(msgspec.Struct, gc=False, eq=False):
         )
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__.lstrip('_')} {self.title()}>"
+        from alamo.batch import display  # which needs the arrays, and they this module
+
+        return display.text(self, display.of_task)
+
+    def _repr_html_(self) -> str:
+        from alamo.batch import display
+
+        return display.html(self, display.of_task)
 
 
-class _Function(Task, gc=False, eq=False):
-    """A task that calls a Python function."""
+class _Call(Task, gc=False, eq=False):
+    """A task that calls a Python function, once or for each element."""
 
     func: Callable[..., Any] | None = None
     args: tuple[Any, ...] = ()
+
+
+class _Function(_Call, gc=False, eq=False):
+    """A task that calls a Python function once."""
 
 
 class _Compiled(Task, gc=False, eq=False):
     """A task made of others by ``Batch.compile``."""
 
     ranks: bytes = b""
+    #: Arrays among its tasks that are not fed yet.
+    arrays: Any = ()
+    #: Nobody else refers to it, so it goes when the user's last reference to the task does.
+    start_right: Any = None
+
+
+class StartRight:
+    """Held by a compiled task: when it goes before the start, the program will never run."""
+
+    __slots__ = ("_program",)
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+
+    def __del__(self) -> None:
+        """May run in any thread, in the middle of anything: leave it for the next send."""
+        if not self._program.started:
+            self._program.client.never_started.append(self._program)
 
 
 class HandlesByUid(Mapping[int, Handles]):
@@ -270,6 +355,15 @@ class HandlesByUid(Mapping[int, Handles]):
         element = program.element_of(uid.__index__()) if hasattr(uid, "__index__") else -1
         if element < 0:
             raise KeyError(uid)
+        if element in program.arrays:
+            from alamo.batch.array_task import handle_at  # which needs this module
+
+            batch = self._task.batch
+            return (
+                handle_at(batch, program, element, RESULT),
+                handle_at(batch, program, element, STDOUT),
+                handle_at(batch, program, element, STDERR),
+            )
         one = Task(
             self._task.batch,
             name=program.names.get(element),
@@ -287,10 +381,17 @@ class HandlesByUid(Mapping[int, Handles]):
     def __len__(self) -> int:
         program = self._task.program
         assert program is not None
-        return program.tasks
+        return program.handles
 
     def __repr__(self) -> str:
-        return f"<handles of the {len(self)} subtasks of {self._task.title()}>"
+        from alamo.batch import display
+
+        return display.text(self, display.of_handles)
+
+    def _repr_html_(self) -> str:
+        from alamo.batch import display
+
+        return display.html(self, display.of_handles)
 
 
 def _as_tuple(accesses: Any) -> tuple[Any, ...]:

@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from alamo.core.paths import absolute_path, is_path_type, path_under
+from alamo.errors import GraphError
 
 __all__ = [
     "FILES",
@@ -26,7 +27,9 @@ __all__ = [
     "CommunicationObject",
     "DataAccess",
     "datum_key",
+    "hash_error",
     "make_access",
+    "one_by_one",
 ]
 
 READ: Final = 0
@@ -205,6 +208,31 @@ def make_access(
     if len(channels) == 1:
         return DataAccess(obj, channels[0], mode)
     return DataAccess(obj, Channels(channels), mode)
+
+
+def one_by_one(accesses: tuple[DataAccess, ...]) -> tuple[DataAccess, ...]:
+    """Replace each access of several channels by one access a channel."""
+    return tuple(
+        DataAccess(access.obj, channel, access.mode)
+        for access in accesses
+        for channel in (
+            access.channel.names if isinstance(access.channel, Channels) else (access.channel,)
+        )
+    )
+
+
+def hash_error(accesses: tuple[DataAccess, ...], error: TypeError) -> Exception:
+    """Return a GraphError that names the access whose channel has no hash, or ``error``."""
+    for access in accesses:
+        for channel in access.channels:
+            try:
+                hash(channel)
+            except TypeError:
+                return GraphError(
+                    f"a channel must be hashable, like a key of a dict; {access!r} names one "
+                    f"of type {type(channel).__name__}"
+                )
+    return error
 
 
 def _short(obj: Any) -> str:

@@ -23,7 +23,7 @@ WORTH_S = 0.000_02
 #: delay what turns out to be urgent: recorded workflows end up to 8 % later with 16.
 FIRST_SIZE = 2
 #: Bounds what a recall has to walk and what a worker holds.
-SIZE_MAX = 2048
+SIZE_MAX = 8192
 
 
 class Chunk:

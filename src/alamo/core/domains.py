@@ -20,7 +20,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from alamo.core.access import WHOLE, CommunicationDomain
-from alamo.core.summary import JOIN_EDGES_MIN, ORDER_ONLY, Inner
+from alamo.core.edges import ORDER_ONLY, WAW
+from alamo.core.summary import JOIN_EDGES_MIN, Inner
 
 __all__ = ["DomainHazards"]
 
@@ -155,7 +156,7 @@ class DomainHazards:
     def look_for_write(self, channel: Any, edges: dict[int, int], join: _Join) -> None:
         """Add to ``edges`` what a write of ``channel`` must wait for."""
         if self._rules.waw:
-            self._writes.add_edges(channel, ORDER_ONLY, edges, join)
+            self._writes.add_edges(channel, WAW, edges, join)
         if self._rules.war:
             self._look_for_reads(channel, edges, join)
 

@@ -32,9 +32,10 @@ class ProgramOpened(Event):
 
 
 class ProgramSealed(Event):
-    """A growing program gets no more pages."""
+    """A growing program gets no more pages; ``failed``: some that were to come never will."""
 
     program: int
+    failed: bool = False
 
 
 class PageAdded(Event):
@@ -43,6 +44,9 @@ class PageAdded(Event):
     ``pred_ends`` (uint32, one an element) are cumulative ends into ``preds``
     (uint32; the top bit marks an order-only edge); both empty when no element of
     the page has a predecessor.  ``joins`` lists the elements with nothing to run.
+    ``gates`` lists pairs (element, program): an array, whose elements are a program of
+    their own, opened before.  That one starts when the element waits for nothing more,
+    and the element ends when all of it has.
     """
 
     program: int
@@ -50,6 +54,7 @@ class PageAdded(Event):
     pred_ends: bytes | memoryview = b""
     preds: bytes | memoryview = b""
     joins: tuple[int, ...] = ()
+    gates: tuple[tuple[int, int], ...] = ()
 
 
 class ProgramStarted(Event):
@@ -61,6 +66,18 @@ class ProgramStarted(Event):
 
 class ProgramDropped(Event):
     """Nobody wants the program any more: what has not begun never will."""
+
+    program: int
+
+
+class ProgramPaused(Event):
+    """Nothing more of the program is dealt; what has been goes on."""
+
+    program: int
+
+
+class ProgramResumed(Event):
+    """The program may be dealt again."""
 
     program: int
 
@@ -83,6 +100,16 @@ class ChunkFinished(Event):
     upto: int
     failed: Sequence[int] = ()
     elapsed_s: float = 0.0
+
+
+class ChunkRefused(Event):
+    """A chunk dealt to the worker is too large to be sent: it is dealt again in smaller parts.
+
+    Of a chunk with one element that is no way out; it is reported as finished and failed.
+    """
+
+    worker: int
+    chunk: int
 
 
 class TakenBack(Event):
@@ -111,15 +138,21 @@ class WorkerLost(Event):
 
 
 class WorkerBlocked(Event):
-    """The task running in the worker waits for other tasks."""
+    """The task running in the worker waits for other tasks, in one wait more than before."""
 
     worker: int
 
 
 class WorkerUnblocked(Event):
-    """The task running in the worker goes on."""
+    """One wait of the task running in the worker has ended."""
 
     worker: int
+
+
+class SlotsChanged(Event):
+    """From now on so many tasks may run at once; at least one."""
+
+    slots: int
 
 
 class Woken(Event):
@@ -173,6 +206,18 @@ class ElementsSkipped(Effect):
     program: int
     elements: list[int]
     roots: list[int]
+
+
+class GateClosed(Effect):
+    """The program behind a gate has ended, and with it the element; it failed if one in there did.
+
+    The ``ProgramDone`` of the inner program follows.
+    """
+
+    program: int
+    element: int
+    inner: int
+    failed: bool
 
 
 class ProgramDone(Effect):

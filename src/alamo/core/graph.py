@@ -2,24 +2,23 @@
 
 Elements are numbered in program order and every edge goes upwards, so program order is a
 topological order and no function here needs to search for one.  The columns are those of
-:class:`alamo.core.hazards.Page`: ``pred_ends[i]`` says where the predecessors of element i end
-in ``preds``; an entry of ``preds`` is an index, with ``ORDER_ONLY`` set where the failure of
-the predecessor does not matter.  All functions are pure; the client calls them at compile.
+:class:`alamo.core.edges.Page`: ``pred_ends[i]`` says where the predecessors of element i end
+in ``preds``; an entry of ``preds`` is an index and the kind of the edge, with ``ORDER_ONLY`` set
+where the failure of the predecessor does not matter.  All functions are pure; the client calls
+them at compile.
 """
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from itertools import pairwise
-from typing import Final
+from itertools import chain, pairwise, repeat
+from operator import sub
 
-from alamo.core.hazards import ORDER_ONLY, Page
+from alamo.core.edges import INDEX, ORDER_ONLY, Page, indices_of
 from alamo.errors import GraphError
 
 __all__ = ["Dag", "check_columns", "critical_path", "levels", "ranks"]
-
-_INDEX: Final = ORDER_ONLY - 1
 
 
 def ranks(
@@ -32,23 +31,17 @@ def ranks(
     Shape: n elements, e edges.   Cost: O(n + e), 0.1 us an element and an edge.
     """
     rank = [1] * n
-    if len(preds):
-        for join in joins:
-            rank[join] = 0
-        light = frozenset(joins)
-        end = len(preds)
-        for i in range(n - 1, -1, -1):
-            start = pred_ends[i - 1] if i else 0
-            if start != end:
-                r = rank[i]
-                for entry in preds[start:end]:
-                    p = entry & 0x7FFF_FFFF
-                    if p in light:
-                        if rank[p] < r:
-                            rank[p] = r
-                    elif rank[p] <= r:
-                        rank[p] = r + 1
-                end = start
+    for join in joins:
+        rank[join] = 0
+    light = frozenset(joins)
+    counts = list(map(sub, pred_ends, chain((0,), pred_ends)))
+    counts.reverse()
+    # Edge by edge from the end: an element's rank is final once those behind it are through.
+    elements = chain.from_iterable(map(repeat, range(n - 1, -1, -1), counts))
+    for i, p in zip(elements, reversed(indices_of(array("I", preds)))):
+        r = rank[i]
+        if rank[p] <= r:
+            rank[p] = r if p in light else r + 1
     return array("I", rank)
 
 
@@ -69,7 +62,7 @@ def levels(
         if start != end:
             deepest = 0
             for entry in preds[start:end]:
-                p = entry & _INDEX
+                p = entry & INDEX
                 above = level[p] + (p not in light)
                 deepest = max(deepest, above)
             level[i] = deepest
@@ -92,7 +85,7 @@ def critical_path(
     for end, duration_s in zip(pred_ends, durations_s, strict=True):
         ready, last = 0.0, -1
         for entry in preds[start:end]:
-            p = entry & _INDEX
+            p = entry & INDEX
             if finish[p] > ready or last < 0:
                 ready, last = finish[p], p
         finish.append(ready + duration_s)
@@ -123,7 +116,7 @@ def check_columns(pred_ends: Sequence[int], preds: Sequence[int], n: int) -> Non
     for i, end in enumerate(pred_ends):
         if end < start:
             raise GraphError(f"the predecessors of element {i} end before they begin")
-        entries = [p & _INDEX for p in preds[start:end]]
+        entries = [p & INDEX for p in preds[start:end]]
         if any(p >= i for p in entries):
             raise GraphError(f"element {i} waits for itself or a later one: {entries}")
         if len(set(entries)) != len(entries):
@@ -182,7 +175,7 @@ class Dag:
 
     def predecessors(self, i: int, *, data_only: bool = False) -> list[int]:
         """Return what element ``i`` waits for, ascending."""
-        return sorted(p & _INDEX for p in self.entries(i) if not (data_only and p & ORDER_ONLY))
+        return sorted(p & INDEX for p in self.entries(i) if not (data_only and p & ORDER_ONLY))
 
     def edges(self) -> list[tuple[int, int]]:
         """Return all edges (predecessor, successor), sorted."""
@@ -195,7 +188,7 @@ class Dag:
             GraphError: there is no such edge.
         """
         for entry in self.entries(i):
-            if entry & _INDEX == p:
+            if entry & INDEX == p:
                 return "order" if entry & ORDER_ONLY else "data"
         raise GraphError(f"element {i} does not wait for element {p}")
 

@@ -18,38 +18,19 @@ does not know tasks: elements are numbers.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-import msgspec
-
-from alamo.core.access import (
-    Channels,
-    DataAccess,
-)
+from alamo.core.access import READ, Channels, DataAccess, hash_error, one_by_one
+from alamo.core.edges import ARGUMENT, ORDER_ONLY, WAW, Page
 from alamo.core.regions import Regions, Table, listed
-from alamo.core.summary import ORDER_ONLY, Inner
-from alamo.errors import GraphError
+from alamo.core.summary import Inner
 
-__all__ = ["ORDER_ONLY", "HazardTracker", "Page"]
+__all__ = ["HazardTracker"]
 
 Accesses = tuple[DataAccess, ...]
 
 _NO_OBJECT: Final = object()
-
-
-class Page(msgspec.Struct, frozen=True, gc=False):
-    """The elements added since the page before.
-
-    ``pred_ends`` holds for each element where its predecessors end in ``preds``, counted from
-    this page's begin; both are native uint32, and both are empty when no element has any.
-    """
-
-    first: int
-    count: int
-    pred_ends: bytes
-    preds: bytes
-    joins: list[int]
 
 
 class HazardTracker:
@@ -111,65 +92,79 @@ class HazardTracker:
         return index
 
     def add(self, reads: Accesses, writes: Accesses, inputs: Sequence[int] = ()) -> int:
-        """Add an element with accesses and return its index; joins may come before it.
+        """Add one element, as ``add_all`` does, and return its index."""
+        placed: list[int] = []
+        self.add_all((reads,), (writes,), (inputs,), placed)
+        return placed[0]
 
-        Its reads come before its writes; ``inputs`` are elements whose results it takes.
+    def add_all(
+        self,
+        reads_of: Iterable[Accesses],
+        writes_of: Iterable[Accesses],
+        inputs_of: Iterable[Sequence[int]],
+        placed: list[int],
+    ) -> None:
+        """Add elements with accesses; joins may come before each.
+
+        An element's reads come before its writes; its inputs are elements whose results it takes.
+
+        Args:
+            placed: gets each element's index; after an error it holds those before the culprit.
 
         Raises:
             GraphError: a channel has no hash.
         """
-        index = self._count
         writer, readers = self._writer, self._readers
         by_id, enter = self._by_id, self._enter
-        edges = {p: p for p in inputs} if inputs else {}
-        targets = []
         obj = _NO_OBJECT
-        try:
-            for access in reads:
-                if access.obj is not obj:
-                    obj = access.obj
-                    table = by_id.get(id(obj)) or self._regions.table(obj)
-                    ids = table.ids
-                region = ids.get(access.channel, -1)
-                if region < 0 and (region := enter(table, access.channel)) < 0:
-                    return self._add_slowly(reads, writes, inputs)
-                w = writer[region]
-                if w >= 0:
-                    edges[w] = w
-                r = readers[region]
-                if r is None:
-                    readers[region] = index
-                elif isinstance(r, list):
-                    r.append(index)
-                else:
-                    readers[region] = [r, index]
-            for access in writes:
-                if access.obj is not obj:
-                    obj = access.obj
-                    table = by_id.get(id(obj)) or self._regions.table(obj)
-                    ids = table.ids
-                region = ids.get(access.channel, -1)
-                if region < 0 and (region := enter(table, access.channel)) < 0:
-                    return self._add_slowly(reads, writes, inputs)
-                w = writer[region]
-                if table.last_read > w and not self._regions.quiet_above(region, w):
-                    return self._add_slowly(reads, writes, inputs)
-                r = readers[region]
-                if isinstance(r, list):
-                    for x in r:
+        for reads, writes, inputs in zip(reads_of, writes_of, inputs_of):
+            index = self._count
+            edges = {p: p | ARGUMENT for p in inputs} if inputs else {}
+            targets = []
+            try:
+                for access in reads + writes:
+                    if access.obj is not obj:
+                        obj = access.obj
+                        table = by_id.get(id(obj)) or self._regions.table(obj)
+                        get = table.ids.get
+                    region = get(access.channel, -1)
+                    if region < 0 and (region := enter(table, access.channel)) < 0:
+                        break
+                    w, r = writer[region], readers[region]
+                    if access.mode is READ:
+                        if w >= 0:
+                            edges[w] = w
+                        if r is None:
+                            readers[region] = index
+                        elif isinstance(r, list):
+                            r.append(index)
+                        else:
+                            readers[region] = [r, index]
+                        continue
+                    if table.last_read > w and not self._regions.quiet_above(region, w):
+                        break
+                    targets.append(region)
+                    if r is None:
+                        if w >= 0 and w not in edges:
+                            edges[w] = w | 0xC000_0000
+                        continue
+                    for x in r if isinstance(r, list) else (r,):
                         if x != index and x not in edges:
                             edges[x] = x | 0x8000_0000
                 else:
-                    x = w if r is None else r
-                    if 0 <= x != index and x not in edges:
-                        edges[x] = x | 0x8000_0000
-                targets.append(region)
-        except TypeError as error:
-            raise self._no_hash(reads, writes, error) from error
-        for region in targets:
-            writer[region] = index
-            readers[region] = None
-        return self._append(edges)
+                    for region in targets:
+                        writer[region] = index
+                        readers[region] = None
+                    self._append(edges)
+                    placed.append(index)
+                    continue
+                placed.append(self._add_slowly(reads, writes, inputs))
+            except TypeError as error:
+                raise hash_error((*reads, *writes), error) from error
+
+    def add_join(self, before: Iterable[int]) -> int:
+        """Add an element without work that needs all these and return its index."""
+        return self._join({element: element | ARGUMENT for element in before})
 
     def drain(self) -> Page:
         """Return the elements added since the last drain and forget their edges."""
@@ -216,8 +211,8 @@ class HazardTracker:
         self._take_back(reads)
         for access in (*reads, *writes):
             if access.channel.__class__ is Channels:
-                return self.add(_one_by_one(reads), _one_by_one(writes), inputs)
-        edges = {p: p for p in inputs}
+                return self.add(one_by_one(reads), one_by_one(writes), inputs)
+        edges = {p: p | ARGUMENT for p in inputs}
         find = self._regions.table
         sources = [(find(access.obj), access.channel) for access in reads]
         targets = [(find(access.obj), access.channel) for access in writes]
@@ -272,7 +267,7 @@ class HazardTracker:
         found = listed(self._readers[region])
         if not found:
             if w >= 0:
-                edges.setdefault(w, w | ORDER_ONLY)
+                edges.setdefault(w, w | WAW)
         elif inner is None:
             for r in found:
                 edges.setdefault(r, r | ORDER_ONLY)
@@ -306,7 +301,7 @@ class HazardTracker:
                 if found is None or found == []:
                     # A read of top since then has waited for w and is waited for.
                     if w != own and w > newest_read:
-                        edges.setdefault(w, w | ORDER_ONLY)
+                        edges.setdefault(w, w | WAW)
                 else:
                     for r in listed(found):
                         edges.setdefault(r, r | ORDER_ONLY)
@@ -345,28 +340,3 @@ class HazardTracker:
         above = self._regions.parent[region]
         if above is not None and table.last_read >= 0:
             above.mark_changed(self._regions.slot[region])
-
-    @staticmethod
-    def _no_hash(reads: Accesses, writes: Accesses, error: TypeError) -> Exception:
-        """Return a GraphError that names the access whose channel has no hash, or ``error``."""
-        for access in (*reads, *writes):
-            for channel in access.channels:
-                try:
-                    hash(channel)
-                except TypeError:
-                    return GraphError(
-                        f"a channel must be hashable, like a key of a dict; {access!r} names one "
-                        f"of type {type(channel).__name__}"
-                    )
-        return error
-
-
-def _one_by_one(accesses: Accesses) -> Accesses:
-    """Replace each access of several channels by one access a channel."""
-    return tuple(
-        DataAccess(access.obj, channel, access.mode)
-        for access in accesses
-        for channel in (
-            access.channel.names if isinstance(access.channel, Channels) else (access.channel,)
-        )
-    )

@@ -9,28 +9,24 @@ there, so a page may be taken in without looking at what has finished.
 
 from __future__ import annotations
 
-from array import array
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
 from itertools import chain, repeat
 from operator import itemgetter, sub
 
+from alamo.core.chunks import SIZE_MAX
+from alamo.core.edges import INDEX, ORDER_ONLY, indices_of
 from alamo.core.ready import ReadyRanges, ReadyRanks
 from alamo.core.states import DEALT, DONE, FAILED, PENDING, SKIPPED
-
-#: Top bit of an entry of ``preds``: an order-only edge (WAR, WAW), along which no failure travels.
-ORDER_ONLY = 0x8000_0000
-
-#: Clears that bit in the bytes that hold it, a hundred times faster than a loop over numbers.
-_TOP_BYTE = 0 if array("I", [1]).tobytes()[-1] else 3
-_WITHOUT_TOP_BIT = bytes(byte & 0x7F for byte in range(256))
+from alamo.errors import GraphError
 
 #: Longest row of successors kept as a tuple.  The collector drops tuples of numbers from its
 #: books but no list, and a million lists cost it more time than they took to build.
 _TUPLE_MAX = 8
 
-#: Weight of the newest report in the mean run time.
-_NEWEST = 0.3
+#: Least weight of the newest report in the mean run time.  One of many elements weighs more than
+#: those before it of few: the first two, slow in cold caches, must not keep the chunks small.
+_NEWEST_MIN = 0.3
 
 _FIRST = itemgetter(0)
 
@@ -44,32 +40,45 @@ class Program:
             while the program has no edge.
         successors: ``None``, one index or several, an element; empty likewise.
         joins: elements with nothing to run, which stand for many edges.
-        held: joins, and elements with a predecessor that failed or was skipped.  They are
-            looked at one by one when they wait for nothing more, and no chunk is extended
+        gates: elements that stand for an array -> the program of its elements.
+        held: joins, gates, and elements with a predecessor that failed or was skipped.  They
+            are looked at one by one when they wait for nothing more, and no chunk is extended
             with them.
+        opened: gates that have waited for nothing more since the scheduler looked last.
+        gate: the program and element that this one's elements stand behind.
+        spoiled: an element has failed, or will never come.
         skipped, roots: elements skipped since the scheduler told of them last, and why.
         unfinished: elements with no final state yet.
         queued: the scheduler has it in its queue.
+        paused: nothing of it is dealt.
+        chunk_max: elements that a chunk may have, less once one was too large to be sent.
         mean_s: run time of an element, ``None`` before the first report.
 
     Memory: 1 byte an element without edges; about 90 bytes with two edges an element.
     """
 
     __slots__ = (
+        "_measured",
         "_pages",
+        "chunk_max",
         "count",
         "depth",
         "dropped",
+        "gate",
+        "gates",
         "growing",
         "held",
         "joins",
         "mean_s",
         "number",
+        "opened",
+        "paused",
         "queued",
         "ready",
         "roots",
         "skipped",
         "sort_key",
+        "spoiled",
         "started",
         "state",
         "successors",
@@ -88,6 +97,10 @@ class Program:
         self.waiting: list[int] = []
         self.successors: list[int | Sequence[int] | None] = []
         self.joins: set[int] = set()
+        self.gates: dict[int, int] = {}
+        self.opened: list[int] = []
+        self.gate: tuple[Program, int] | None = None
+        self.spoiled = False
         self.held: set[int] = set()
         self.skipped: list[int] = []
         self.roots: list[int] = []
@@ -97,13 +110,21 @@ class Program:
         #: More pages may come although it has started.
         self.growing = growing
         self.queued = False
+        self.paused = False
         self.mean_s: float | None = None
+        self.chunk_max = SIZE_MAX
+        self._measured = 0
         self._pages: list[tuple[int, memoryview, memoryview]] = []
 
     @property
     def has_edges(self) -> bool:
         """Whether elements may have predecessors."""
         return bool(self._pages)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing of it is left to do, nor will be."""
+        return self.unfinished == 0 and not self.growing and (self.started or self.dropped)
 
     # -- before it starts ---------------------------------------------------------
 
@@ -112,38 +133,49 @@ class Program:
         count: int,
         pred_ends: bytes | memoryview,
         preds: bytes | memoryview,
-        joins: Sequence[int],
+        joins: Sequence[int] = (),
+        gates: Sequence[tuple[int, int]] = (),
     ) -> None:
-        """Take in the next ``count`` elements.  Cost: O(count + edges), O(1) without edges."""
+        """Take in the next ``count`` elements.  Cost: O(count + edges), O(1) without edges.
+
+        Raises:
+            GraphError: an element has a predecessor that is not before it, or a join is not
+                in the page; the program is as it was.
+        """
         first = self.count
+        if len(pred_ends) or joins or gates:
+            if joins and not first <= min(joins) <= max(joins) < first + count:
+                raise GraphError("joins of a page that are not in it")
+            ends = memoryview(pred_ends if len(pred_ends) else bytes(4 * count)).cast("B").cast("I")
+            edges = memoryview(preds).cast("B").cast("I")
+            self._link(first, count, ends.tolist(), edges)
+            self._pages.append((first, ends, edges))
+            self.joins.update(joins)
+            self.held.update(joins)
+            self.gates.update(gates)
+            self.held.update([element for element, _ in gates])
+        elif self._pages:
+            self.waiting.extend(repeat(0, count))
+            self.successors.extend(repeat(None, count))
         self.count += count
         self.unfinished += count
         self.state.extend(bytes(count))
-        if not len(pred_ends) and not joins:
-            if self._pages:
-                self.waiting.extend(repeat(0, count))
-                self.successors.extend(repeat(None, count))
-            return
-        if not self._pages:
-            self.waiting = [0] * first
-            self.successors = [None] * first
-        self.joins.update(joins)
-        self.held.update(joins)
-        ends = memoryview(pred_ends if len(pred_ends) else bytes(4 * count)).cast("B").cast("I")
-        edges = memoryview(preds).cast("B").cast("I")
-        self._pages.append((first, ends, edges))
-        self._link(first, count, ends.tolist(), edges)
 
     def _link(self, first: int, count: int, ends: list[int], edges: memoryview) -> None:
         """Enter each element with its predecessors.  Cost: 0.2 us an edge."""
+        counts = list(map(sub, ends, chain((0,), ends)))
+        if count and min(counts) < 0:
+            raise GraphError("predecessors of a page that end before they begin")
+        if not self._pages:
+            self.waiting = [0] * first
+            self.successors = [None] * first
         successors = self.successors
         successors.extend(repeat(None, count))
-        counts = list(map(sub, ends, chain((0,), ends)))
-        self.waiting += counts
-        plain = bytearray(edges)
-        plain[_TOP_BYTE::4] = plain[_TOP_BYTE::4].translate(_WITHOUT_TOP_BIT)
         elements = chain.from_iterable(map(repeat, range(first, first + count), counts))
-        for before, element in zip(memoryview(plain).cast("I").tolist(), elements):
+        for before, element in zip(indices_of(edges), elements):
+            if before >= element:
+                self._unlink(first)
+                raise GraphError(f"element {element} with {before} as a predecessor")
             after = successors[before]
             if after is None:
                 successors[before] = element
@@ -155,6 +187,15 @@ class Program:
                 successors[before] = (*after, element)  # type: ignore[misc]
             else:
                 successors[before] = [*after, element]  # type: ignore[misc]
+
+        self.waiting += counts
+
+    def _unlink(self, first: int) -> None:
+        """Take elements from ``first`` on out of the rows again."""
+        del self.successors[first:]
+        for element in range(first):
+            after = [other for other in self.successors_of(element) if other < first]
+            self.successors[element] = after if len(after) > _TUPLE_MAX else tuple(after) or None
 
     def start(self, ranks: bytes | memoryview) -> None:
         """Let the program run: collect what is ready from the beginning."""
@@ -170,7 +211,7 @@ class Program:
         assert self.started
         assert not self._pages
         first = self.count
-        self.add_page(count, b"", b"", ())
+        self.add_page(count, b"", b"")
         self.ready.add(range(first, self.count))
 
     # -- while it runs ------------------------------------------------------------
@@ -197,6 +238,7 @@ class Program:
         """Elements ended, those of ``failed`` with an error: walk the successors of each."""
         state = self.state
         self.unfinished -= len(elements)
+        self.spoiled = self.spoiled or bool(failed)
         if isinstance(elements, range) and not self._pages:
             state[elements.start : elements.stop] = bytes((DONE,)) * len(elements)
             for element in failed:
@@ -245,8 +287,10 @@ class Program:
 
     def measured(self, count: int, elapsed_s: float) -> None:
         """Fold ``count`` elements that took ``elapsed_s`` together into the mean."""
-        mean = elapsed_s / count
-        self.mean_s = mean if self.mean_s is None else self.mean_s + _NEWEST * (mean - self.mean_s)
+        mean_s = elapsed_s / count
+        weight = max(_NEWEST_MIN, count / (count + self._measured))
+        self._measured += count
+        self.mean_s = mean_s + (1.0 - weight) * ((self.mean_s or 0.0) - mean_s)
 
     def successors_of(self, element: int) -> Sequence[int]:
         """Elements with an edge from this one."""
@@ -292,6 +336,10 @@ class Program:
                 continue
             held.discard(element)
             root = self._root(element)
+            if root is None and element in self.gates:
+                self.state[element] = DEALT
+                self.opened.append(element)
+                continue
             if root is None and element not in self.joins:
                 ready.append(element)
                 continue
@@ -313,8 +361,9 @@ class Program:
         first, ends, edges = self._pages[bisect_right(self._pages, element, key=_FIRST) - 1]
         k = element - first
         state = self.state
-        for before in edges[ends[k - 1] if k else 0 : ends[k]]:
-            if before < ORDER_ONLY:
+        for entry in edges[ends[k - 1] if k else 0 : ends[k]]:
+            if entry < ORDER_ONLY:
+                before = entry & INDEX
                 if state[before] == FAILED:
                     return before
                 if state[before] == SKIPPED:
@@ -342,6 +391,6 @@ class Program:
                 if state[first + k] < DONE:
                     # Once in a chunk that finishes as a whole the counts stay as they were.
                     before = edges[ends[k - 1] if k else 0 : end].tolist()
-                    left = sum([e % ORDER_ONLY in open_ for e in before])
+                    left = sum([e & INDEX in open_ for e in before])
                     assert waiting[first + k] == left, (first + k, before)
         assert not any(state[e] in (DEALT, FAILED) for e in self.joins)

@@ -18,9 +18,11 @@ from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 
 from alamo.core import events as ev
+from alamo.core.checks import check_scheduler
 from alamo.core.chunks import Chunk, chunk_size, fuse, fuse_size
+from alamo.core.gates import close_gate, open_gate
 from alamo.core.program import Program
-from alamo.core.states import DEALT
+from alamo.core.scaling import change_slots
 from alamo.core.workers import Worker, WorkerPool
 
 #: A chunk that was dealt less than this ago will be done sooner than a recall is.
@@ -58,13 +60,17 @@ class Scheduler:
             ev.ProgramStarted: self._on_program_started,
             ev.ProgramDropped: self._on_program_dropped,
             ev.ProgramSealed: self._on_program_sealed,
+            ev.ProgramPaused: self._on_program_paused,
+            ev.ProgramResumed: self._on_program_resumed,
             ev.WorkerReady: self._on_worker_ready,
             ev.ChunkFinished: self._on_chunk_finished,
+            ev.ChunkRefused: self._on_chunk_refused,
             ev.TakenBack: self._on_taken_back,
             ev.WorkerResumed: self._on_worker_resumed,
             ev.WorkerLost: self._on_worker_lost,
             ev.WorkerBlocked: self._on_worker_blocked,
             ev.WorkerUnblocked: self._on_worker_unblocked,
+            ev.SlotsChanged: lambda event: change_slots(self.pool, event.slots, self._recall),
             ev.Woken: self._on_woken,
         }
 
@@ -77,6 +83,9 @@ class Scheduler:
 
         Returns:
             Effects in the order in which they must be carried out.
+
+        Raises:
+            GraphError: a page cannot be right; nothing has changed.
         """
         self._handlers[type(event)](event)
         self._deal(now_s)
@@ -85,8 +94,21 @@ class Scheduler:
 
     @property
     def unfinished(self) -> int:
-        """Elements of started programs that have no final state yet."""
-        return sum(p.unfinished for p in self.programs.values() if p.started)
+        """Elements of started programs that have no final state yet; one for those to come."""
+        return sum(p.unfinished + p.growing for p in self.programs.values() if p.started)
+
+    @property
+    def is_too_deep(self) -> bool:
+        """Whether work is ready and all workers stand still in waits, more than may be lent.
+
+        For a moment that may be so although one of the waits is about to end.
+        """
+        return self.pool.is_lent_out and bool(self._queue)
+
+    @property
+    def chunks_dealt(self) -> int:
+        """How many chunks have been dealt so far."""
+        return self._chunks
 
     # -- programs ----------------------------------------------------------------
 
@@ -106,24 +128,32 @@ class Scheduler:
             program.grow(event.count)
             self._follow(program)
         else:
-            program.add_page(event.count, event.pred_ends, event.preds, event.joins)
+            program.add_page(event.count, event.pred_ends, event.preds, event.joins, event.gates)
+            for element, inner in event.gates:
+                if inner in self.programs:
+                    self.programs[inner].gate = (program, element)
 
     def _on_program_started(self, event: ev.ProgramStarted) -> None:
         program = self.programs.get(event.program)
-        if program is None or program.started or program.dropped:
+        if program is None or program.started or program.dropped or program.gate is not None:
             return
         program.start(event.ranks)
         self._follow(program)
 
     def _on_program_dropped(self, event: ev.ProgramDropped) -> None:
         program = self.programs.get(event.program)
-        if program is None or program.dropped:
+        if program is not None:
+            self._drop(program)
+
+    def _drop(self, program: Program) -> None:
+        """What the program, and those behind its gates, have not begun never will be."""
+        if program.dropped:
             return
         program.drop()
-        if program.queued:
-            self._queue.remove((program.sort_key, program))
-            heapify(self._queue)
-            program.queued = False
+        for inner in program.gates.values():
+            if inner in self.programs:
+                self._drop(self.programs[inner])
+        self._leave_queue(program)
         for worker in self.pool.holding.values():
             if any(chunk.program is program for chunk in worker.chunks):
                 self._recall(worker, all_=True)
@@ -133,22 +163,56 @@ class Scheduler:
         program = self.programs.get(event.program)
         if program is not None:
             program.growing = False
+            program.spoiled = program.spoiled or event.failed
             self._follow(program)
 
+    def _on_program_paused(self, event: ev.ProgramPaused) -> None:
+        program = self.programs.get(event.program)
+        if program is not None:
+            program.paused = True
+            self._leave_queue(program)
+
+    def _on_program_resumed(self, event: ev.ProgramResumed) -> None:
+        program = self.programs.get(event.program)
+        if program is not None:
+            program.paused = False
+            self._follow(program)
+
+    def _leave_queue(self, program: Program) -> None:
+        if program.queued:
+            self._queue.remove((program.sort_key, program))
+            heapify(self._queue)
+            program.queued = False
+
     def _follow(self, program: Program) -> None:
-        """What follows a change of a program: skips to tell, a place in the queue, its end."""
-        if program.skipped:
-            self._effects.append(ev.ElementsSkipped(program.number, program.skipped, program.roots))
-            program.skipped, program.roots = [], []
-        if program.dropped:
-            program.settle_dropped()
-        if program.unfinished == 0 and not program.growing and (program.started or program.dropped):
-            if self.programs.get(program.number) is program:
+        """What follows a change of a program; a chain of empty arrays is no recursion."""
+        changed = [program]
+        while changed:
+            program = changed.pop()
+            while program.skipped or program.opened:  # a gate that cannot be opened has failed
+                if program.skipped:
+                    self._tell_skipped(program)
+                else:
+                    changed.append(open_gate(self.programs, program, self._effects))
+            if program.dropped:
+                program.settle_dropped()
+            if program.has_ended and self.programs.get(program.number) is program:
                 del self.programs[program.number]
+                changed += close_gate(program, self._effects)
                 self._effects.append(ev.ProgramDone(program.number))
-        elif not program.queued and len(program.ready):
-            program.queued = True
-            heappush(self._queue, (program.sort_key, program))
+            elif not program.queued and not program.paused and len(program.ready):
+                program.queued = True
+                heappush(self._queue, (program.sort_key, program))
+
+    def _tell_skipped(self, program: Program) -> None:
+        skipped, roots = program.skipped, program.roots
+        program.skipped, program.roots = [], []
+        self._effects.append(ev.ElementsSkipped(program.number, skipped, roots))
+        if program.gates:
+            for element in skipped:
+                inner = self.programs.get(program.gates.get(element, -1))
+                if inner is not None:
+                    self._drop(inner)
 
     # -- the end of elements -------------------------------------------------------
 
@@ -176,6 +240,18 @@ class Scheduler:
                 self._cut(chunk, upto)
         if upto == len(chunk.elements):
             worker.chunks.remove(chunk)
+        self.pool.place(worker)
+        self._follow(program)
+
+    def _on_chunk_refused(self, event: ev.ChunkRefused) -> None:
+        worker = self.pool.workers.get(event.worker)
+        chunk = worker.chunk(event.chunk) if worker else None
+        if worker is None or chunk is None:
+            return
+        program = chunk.program
+        program.chunk_max = max(1, len(chunk.elements) // 2)
+        self._cut(chunk, 0)
+        worker.chunks.remove(chunk)
         self.pool.place(worker)
         self._follow(program)
 
@@ -277,6 +353,7 @@ class Scheduler:
 
     def _deal_chunk(self, program: Program, worker: Worker, now_s: float) -> None:
         size = chunk_size(program.mean_s, len(program.ready), self.pool.slots)
+        size = min(size, program.chunk_max)
         elements = program.ready.take(size)
         fused = False
         outside: dict[int, int] = {}
@@ -284,7 +361,7 @@ class Scheduler:
             program.mark_dealt(elements)
         else:
             count = len(elements)
-            outside = fuse(program, elements, fuse_size(program.mean_s))
+            outside = fuse(program, elements, min(fuse_size(program.mean_s), program.chunk_max))
             fused = len(elements) > count
         chunk = Chunk(
             self._chunks,
@@ -315,27 +392,7 @@ class Scheduler:
             self._wake_at_s = due_s
             self._effects.append(ev.WakeAt(due_s))
 
-    # -- for tests -------------------------------------------------------------------
-
     def check(self) -> None:
         """Assert every invariant that ties programs, chunks and workers together."""
-        self.pool.check()
         assert not self._effects
-        dealt: dict[Program, set[int]] = {}
-        for worker in self.pool.workers.values():
-            for chunk in worker.chunks:
-                here = set(chunk.elements[chunk.done :])
-                assert here, chunk
-                there = dealt.setdefault(chunk.program, set())
-                assert not here & there, "an element is dealt twice"
-                there |= here
-        assert set(dealt) <= set(self.programs.values())
-        for program in self.programs.values():
-            program.check()
-            assert not program.skipped
-            assert program.unfinished or program.growing or not (program.started or program.dropped)
-            marked = {e for e, s in enumerate(program.state) if s == DEALT}
-            assert marked == dealt.get(program, set()), (program.number, marked)
-            assert program.queued == (len(program.ready) > 0)
-        queued = [p for p in self.programs.values() if p.queued]
-        assert sorted(self._queue) == sorted((p.sort_key, p) for p in queued)
+        check_scheduler(self, self._queue)

@@ -12,10 +12,9 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-__all__ = ["JOIN_EDGES_MIN", "ORDER_ONLY", "Inner"]
+from alamo.core.edges import ORDER_ONLY
 
-#: Set in a predecessor entry whose failure does not matter; indices stay below it.
-ORDER_ONLY: Final = 0x8000_0000
+__all__ = ["JOIN_EDGES_MIN", "Inner"]
 
 #: Fewer edges than this are not worth an element of their own: a join costs the manager as much
 #: as a few edges, and everyone behind it waits for it.

@@ -23,7 +23,8 @@ class Worker:
     Attributes:
         chunks: dealt and not yet reported whole, in the order of running.
         next_seq: the sequence number that its next element gets.
-        blocked: its task waits for other tasks.
+        blocked: waits in which its task stands still: it may have several clients, and
+            children with clients of their own.
         recalling: work is being taken back; nothing may be dealt before it confirms.
         recalling_all: what is being taken back is everything behind the running element.
         exhausted: it has begun all that it holds, as a recall has shown, and not reported all.
@@ -45,7 +46,7 @@ class Worker:
         self.number = number
         self.chunks: list[Chunk] = []
         self.next_seq = 0
-        self.blocked = False
+        self.blocked = 0
         self.recalling = False
         self.recalling_all = False
         self.exhausted = False
@@ -80,6 +81,7 @@ class WorkerPool:
             and may be dealt another.
         running: slots in use.
         blocked: workers that stand still in a wait.
+        spare: idle workers kept beyond the slots.
     """
 
     def __init__(self, slots: int) -> None:
@@ -90,6 +92,7 @@ class WorkerPool:
         self.single: dict[int, Worker] = {}
         self.running = 0
         self.blocked = 0
+        self.spare = SPARE_MAX
         #: Workers that were asked for and are not ready yet; the first ``slots`` are
         #: started by whoever made the scheduler.
         self.starting = slots
@@ -109,7 +112,7 @@ class WorkerPool:
             self.starting = max(0, self.starting - 1)
             return None
         self.running -= worker._runs
-        self.blocked -= worker.blocked
+        self.blocked -= worker.blocked > 0
         self.holding.pop(number, None)
         if worker._place is not None:
             del worker._place[number]
@@ -138,15 +141,21 @@ class WorkerPool:
 
     def block(self, worker: Worker) -> None:
         """Its task waits: the slot is lent."""
-        if not worker.blocked:
-            worker.blocked = True
+        self.spare = SPARE_MAX
+        worker.blocked += 1
+        if worker.blocked == 1:
             self.blocked += 1
             self.place(worker)
 
     def unblock(self, worker: Worker) -> None:
-        """Its task goes on: there may be one more running than there are slots for a moment."""
-        if worker.blocked:
-            worker.blocked = False
+        """One wait less.
+
+        When it goes on there may be one more running than there are slots for a moment.
+        """
+        if not worker.blocked:
+            return
+        worker.blocked -= 1
+        if not worker.blocked:
             self.blocked -= 1
             self.place(worker)
 
@@ -162,6 +171,11 @@ class WorkerPool:
     def is_stuck(self) -> bool:
         """Whether no worker runs anything or could: all that there are wait for other tasks."""
         return not self.running and not self.idle
+
+    @property
+    def is_lent_out(self) -> bool:
+        """Whether so many tasks wait that no worker is left to run any, and none is started."""
+        return self.blocked > LENT_MAX and self.is_stuck and not self.starting
 
     def has_idle(self) -> bool:
         """Whether a slot is free and a worker is there to use it."""
@@ -185,7 +199,7 @@ class WorkerPool:
 
     def take_surplus(self) -> list[int]:
         """Idle workers beyond what is needed, removed here."""
-        surplus = len(self.workers) - self.blocked - self.slots - SPARE_MAX
+        surplus = len(self.workers) - self.blocked - self.slots - self.spare
         if surplus <= 0:
             return []
         gone = list(self.idle)[:surplus]

@@ -9,19 +9,22 @@ from collections.abc import Callable, Iterable
 from alamo.manager.connection import Connection
 from alamo.protocol.messages import BlockMade, BlocksFree, BlocksGone
 
-#: Blocks that one process may have in use, however many files the manager may open.
-_BLOCKS_MAX = 1024
+#: Blocks that one process may have in use, however many files the manager may open.  A client
+#: makes those of arguments, and of the results that are put in their place.
+_WORKER_MAX = 1024
+_CLIENT_MAX = 4096
 
 
-def blocks_max_of(slots: int) -> int:
-    """Blocks that each of ``slots`` workers and a few clients may have in use at once.
+def blocks_max_of(slots: int) -> tuple[int, int]:
+    """Blocks that each of ``slots`` workers, and each of a few clients, may have in use at once.
 
     Each is an open file here; half of those allowed are for blocks.
     """
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files == resource.RLIM_INFINITY:
-        return _BLOCKS_MAX
-    return max(4, min(_BLOCKS_MAX, files // 2 // (slots + 2)))
+        return _WORKER_MAX, _CLIENT_MAX
+    share = max(4, files // 2 // (slots + 2))
+    return min(_WORKER_MAX, share), min(_CLIENT_MAX, share)
 
 
 class _Block:
@@ -52,18 +55,41 @@ class BlockRegistry:
         """Whether its maker has told of the block."""
         return block in self._blocks
 
+    def size_of(self, block: int) -> int:
+        """Bytes of a block, 0 when its maker has not told of it."""
+        known = self._blocks.get(block)
+        return known.size if known is not None else 0
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all blocks, those kept to be filled again included.  Cost: O(blocks)."""
+        return sum(known.size for known in self._blocks.values())
+
     def use(self, block: int) -> None:
         """One more use of the block's present content."""
         if block in self._blocks:
             self._blocks[block].uses += 1
 
-    def show(self, block: int, peer: Connection) -> None:
-        """Make sure that a peer can map the block, before a message that refers to it."""
+    def is_only_use(self, block: int) -> bool:
+        """Whether the block's content has one use, and may be written over at its end."""
         known = self._blocks.get(block)
-        if known is None or peer in known.known or peer is known.maker:
+        return known is not None and known.uses == 1 and not known.kept
+
+    def is_of(self, block: int, maker: Connection) -> bool:
+        """Whether this process made the block."""
+        return block in self._blocks and self._blocks[block].maker is maker
+
+    def show(self, block: int, peer: Connection) -> None:
+        """Make sure that a peer can map the block, before a message that refers to it.
+
+        Raises:
+            OSError: there are no descriptors left.
+        """
+        known = self._blocks.get(block)
+        if known is None or peer in known.known:
             return
-        known.known.add(peer)
         peer.send(BlockMade(block, known.size), (known.fd,))
+        known.known.add(peer)
 
     def released(self, blocks: Iterable[int]) -> None:
         """One use less of each; a block without use goes back to its maker."""

@@ -12,6 +12,7 @@ from typing import Any
 from alamo.errors import ProtocolError
 from alamo.manager.loop import Loop
 from alamo.protocol.framing import (
+    DESCRIPTORS_MAX,
     FRAME_MAX_BYTES,
     MessageReader,
     encode,
@@ -41,6 +42,9 @@ class Connection:
     Output is gathered and sent when the loop's round ends, so several messages to one
     peer cost one system call.
 
+    Attributes:
+        queued_bytes: what the peer has not taken yet.
+
     Args:
         on_message: called with each message received.
         on_close: called once when the peer is gone or broke the protocol, with the
@@ -66,6 +70,8 @@ class Connection:
         self._dirty = False
         self._lingering = False
         self._writing = False
+        self._below: list[tuple[int, Callable[[], None]]] = []
+        self.queued_bytes = 0
         self.closed = False
         self._fd = sock.fileno()
         loop.add(self._fd, self._ready)
@@ -75,10 +81,16 @@ class Connection:
 
         Args:
             linger_s: how long it may wait for others to go with it.
+
+        Raises:
+            SerializationError: the message is too large.
+            OSError: there are no descriptors left.  Nothing was queued then.
         """
         if self.closed:
             return
-        self._out.append((memoryview(encode(message)), [os.dup(fd) for fd in fds]))
+        data = encode(message)
+        self._out.append((memoryview(data), _duplicates(fds)))
+        self.queued_bytes += len(data)
         if linger_s:
             if not self._lingering and not self._dirty:
                 self._lingering = True
@@ -102,6 +114,7 @@ class Connection:
         out = self._out
         try:
             while out and not self.closed:
+                self._join_small()
                 data, fds = out[0]
                 if fds:
                     sent = send_with_descriptors(self.sock, data, fds)
@@ -109,9 +122,8 @@ class Connection:
                         os.close(fd)
                     out[0] = (data, ())
                 else:
-                    self._join_small()
-                    data = out[0][0]
                     sent = self.sock.send(data)
+                self.queued_bytes -= sent
                 if sent == len(data):
                     out.popleft()
                 else:
@@ -119,22 +131,47 @@ class Connection:
         except BlockingIOError:
             pass
         except OSError as error:
-            self.close(str(error))
+            reason = str(error)
+            # Not now: the sender may be in the middle of what the owner does about the end.
+            self._loop.at_round_end(lambda: self._gone(reason))
             return
         self._want_write(bool(out))
+        if self._below:
+            self._look_below()
+
+    def when_below(self, size: int, callback: Callable[[], None]) -> None:
+        """Call once at the end of the round in which no more than so many bytes are queued."""
+        self._below.append((size, callback))
+
+    def _look_below(self) -> None:
+        reached = [entry for entry in self._below if self.queued_bytes <= entry[0]]
+        for entry in reached:
+            self._below.remove(entry)
+            self._loop.at_round_end(entry[1])
+
+    def _gone(self, reason: str) -> None:
+        """The peer takes nothing any more; what it had said before that counts."""
+        self.drain()
+        self.close(reason)
 
     def _join_small(self) -> None:
-        """Make the first frames one, up to a size or the next that carries descriptors."""
+        """Make the first frames one, with the descriptors of all, which are received in order."""
         out = self._out
-        if len(out) < 2 or out[1][1] or len(out[0][0]) > _JOIN_BYTES:
+        if len(out) < 2 or len(out[0][0]) > _JOIN_BYTES:
             return
         parts: list[memoryview] = []
         size = 0
-        while out and not out[0][1] and (not parts or size + len(out[0][0]) <= _JOIN_BYTES):
-            data, _ = out.popleft()
+        all_fds: list[int] = []
+        while out:
+            data, fds = out[0]
+            room = size + len(data) <= _JOIN_BYTES and len(all_fds) + len(fds) <= DESCRIPTORS_MAX
+            if parts and not room:
+                break
+            out.popleft()
             parts.append(data)
             size += len(data)
-        out.appendleft((memoryview(b"".join(parts)), ()))
+            all_fds += fds
+        out.appendleft((memoryview(b"".join(parts)), all_fds))
 
     def _want_write(self, wanted: bool) -> None:
         if wanted != self._writing and not self.closed:
@@ -148,37 +185,45 @@ class Connection:
             self.receive()
 
     def receive(self) -> None:
-        """Read what is there and hand its messages over."""
+        """Read what is there and hand its messages over.
+
+        Whatever a handler raises, other than that the peer broke the protocol, is our own
+        fault and goes up: the peer must not be blamed for it.
+        """
         if self.closed:
             return
+        gone: str | None = None
         try:
-            alive = self._reader.receive(self.sock)
-            for message in self._reader.messages():
-                self._on_message(message)
-                if self._is_closed():
-                    return
+            if not self._reader.receive(self.sock):
+                gone = ""
         except BlockingIOError:
             return
         except (OSError, ProtocolError) as error:
-            self.close(str(error))
-            return
-        if not alive:
-            self.close("")
+            gone = str(error)
+        broken = self._hand_over()
+        if broken is not None or gone is not None:
+            self.close(broken or gone or "")
 
-    def _is_closed(self) -> bool:
-        """Whether a handler has closed the connection meanwhile."""
-        return self.closed
+    def _hand_over(self) -> str | None:
+        """Give the complete messages to the handler; how the peer broke the protocol, if it did."""
+        try:
+            for message in self._reader.messages():
+                self._on_message(message)
+                if self.closed:
+                    return None
+        except ProtocolError as error:
+            return str(error)
+        return None
 
     def drain(self) -> None:
         """Receive until the peer's last byte: for a process that is known to be dead."""
-        while not self.closed:
+        alive = True
+        while alive and not self.closed:
             try:
                 alive = self._reader.receive(self.sock)
-                for message in self._reader.messages():
-                    self._on_message(message)
             except (OSError, ProtocolError):
-                return
-            if not alive:
+                alive = False
+            if self._hand_over() is not None:
                 return
 
     def close(self, reason: str = "", quiet: bool = False) -> None:
@@ -192,20 +237,24 @@ class Connection:
             for fd in fds:
                 os.close(fd)
         self._out.clear()
+        self._below.clear()
+        self.queued_bytes = 0
         self.sock.close()
         if not quiet:
             self._on_close(reason)
 
-    def flush_blocking(self, timeout_s: float | None) -> None:
-        """Send what is queued before the process ends.
+    @property
+    def has_output(self) -> bool:
+        """Whether the peer has not yet taken all that was sent."""
+        return bool(self._out)
 
-        Args:
-            timeout_s: how long the peer may take nothing; ``None``: as long as it lives.
-        """
+    def begin_anew(self, on_message: Callable[[Message], None]) -> None:
+        """Go on after the loop's ``begin_anew``; nobody is told of the end."""
         if self.closed:
             return
-        self.sock.settimeout(timeout_s)
-        self.flush()
+        self._on_message, self._on_close = on_message, lambda _: None
+        self._dirty = self._lingering = self._writing = False
+        self._loop.add(self._fd, self._ready)
 
     def trust(self) -> None:
         """The peer has proved who it is: its frames may be large."""

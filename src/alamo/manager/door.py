@@ -19,8 +19,11 @@ log = logging.getLogger("alamo.manager")
 
 #: A stranger has this long to prove that it knows the secret.
 PROOF_S = 10.0
-#: Strangers at once; the one that came first goes for one more.
-STRANGERS_MAX = 64
+#: Strangers at once; the one that came first goes for one more, unless it has come just now:
+#: then the others wait outside.  So nobody who means well is sent away, however many come.
+STRANGERS_MAX = 128
+NEW_S = 1.0
+_LOOK_AGAIN_S = 0.01
 _TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
 
 
@@ -39,9 +42,16 @@ class Door:
         self._listener.bind(address)
         Path(address).chmod(0o600)
         self._listener.listen(128)
-        service.loop.add(self._listener.fileno(), lambda _: self._accept())
+        self._open()
+
+    def _open(self) -> None:
+        self._service.loop.add(self._listener.fileno(), lambda _: self._accept())
 
     def _accept(self) -> None:
+        if not self._has_room():
+            self._service.loop.remove(self._listener.fileno())
+            self._service.loop.call_later(_LOOK_AGAIN_S, self._open)
+            return
         try:
             sock, _ = self._listener.accept()
         except OSError as error:
@@ -50,11 +60,18 @@ class Door:
             return  # else the peer has gone again
         client = Client(self._service, sock, False, self._address, self._secret_path)
         self._strangers.append((time.monotonic() + PROOF_S, client))
-        if len(self._strangers) > STRANGERS_MAX:
-            self._forget_known()
-        if len(self._strangers) > STRANGERS_MAX:
-            self._strangers.popleft()[1].expire("too many others came after it")
         self._watch()
+
+    def _has_room(self) -> bool:
+        """Whether one more may come in, for which another one may have to go."""
+        if len(self._strangers) >= STRANGERS_MAX:
+            self._forget_known()
+        if len(self._strangers) < STRANGERS_MAX:
+            return True
+        if time.monotonic() < self._strangers[0][0] - PROOF_S + NEW_S:
+            return False
+        self._strangers.popleft()[1].expire("too many others came after it")
+        return True
 
     def _turn_away(self) -> None:
         """Say why there is no room; to leave the client waiting would be worse."""

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import time
 from array import array
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from alamo.core import events as ev
+from alamo.errors import ProtocolError
 from alamo.manager import deaths
 from alamo.manager.pool import WorkerProcess
 from alamo.protocol import messages as msg
-from alamo.protocol.layout import FREE, SharedMemory
+from alamo.protocol.layout import BUFFERS, FREE, PAYLOAD_BYTES, SharedMemory
 
 if TYPE_CHECKING:
     from alamo.manager.service import Service
@@ -34,7 +36,7 @@ class Harvester:
     def announced(self, worker: WorkerProcess, message: msg.Finished) -> None:
         """A worker announced outcomes, some of which may have been harvested before."""
         self._take(worker, message)
-        if message.buffer >= 0:
+        if 0 <= message.buffer < BUFFERS:
             worker.memory.cells[FREE + message.buffer] = 1
         worker.peek_s = PEEK_S
 
@@ -44,7 +46,13 @@ class Harvester:
         if chunk is None or not message.first <= chunk.done < message.upto:
             return
         base = chunk.done
-        news = news_of(worker.memory, message, base)
+        try:
+            if message.upto > len(chunk.elements):
+                raise ProtocolError("outcomes of elements that it does not hold")
+            news = news_of(worker.memory, message, base)
+        except ProtocolError as error:
+            self._spoiled(worker, str(error))
+            return
         self._service.forward(
             chunk.program.number,
             chunk.elements[base : message.upto],
@@ -62,6 +70,15 @@ class Harvester:
                 message.elapsed_ns * 1e-9 * share,
             )
         )
+
+    def _spoiled(self, worker: WorkerProcess, what: str) -> None:
+        """Some task wrote where outcomes lie.  Which are still right cannot be told: it ends."""
+        if not worker.buried:
+            worker.cause = (
+                f"it reported {what}, so it was killed: the function or a library wrote to memory "
+                "that was not its own"
+            )
+            self._service.pool.kill(worker.number)
 
     def watch(self, worker: WorkerProcess) -> None:
         """Look into the worker's memory while it holds chunks of several elements."""
@@ -111,17 +128,43 @@ class Harvester:
 
 
 def news_of(memory: SharedMemory, message: msg.Finished, base: int) -> tuple[bytes, bytes]:
-    """The outcomes of a message from position ``base`` on: ends and payload."""
+    """The outcomes of a message from position ``base`` on: ends and payload.
+
+    Raises:
+        ProtocolError: a task has written over them.
+
+    Cost: 0.03 us an outcome.
+    """
+    ends, payload = message.ends, message.payload
     if message.buffer >= 0:
-        count = message.upto - message.first
-        column = memory.ends[message.buffer][:count]
-        payload = memory.payloads[message.buffer][: message.size]
-    else:
-        column = memoryview(message.ends).cast("I")
-        payload = memoryview(message.payload)
+        if message.buffer >= BUFFERS or not 0 <= message.size <= PAYLOAD_BYTES:
+            raise ProtocolError("outcomes that are nowhere")
+        ends = bytes(memory.ends[message.buffer][: message.upto - message.first])
+        payload = bytes(memory.payloads[message.buffer][: message.size])
+    if len(ends) != 4 * (message.upto - message.first):
+        raise ProtocolError("outcomes without their ends")
+    column = memoryview(ends).cast("I").tolist()
+    if column[-1] != len(payload) or column != sorted(column):
+        raise ProtocolError("outcomes whose ends make no sense")
     skipped = base - message.first
     if not skipped:
-        return bytes(column), bytes(payload)
+        return ends, payload
     start = column[skipped - 1]
-    ends = array("I", [end - start for end in column[skipped:]])
-    return ends.tobytes(), bytes(payload[start:])
+    rest = array("I", [end - start for end in column[skipped:]])
+    return rest.tobytes(), payload[start:]
+
+
+def replaced(ends: bytes, payload: bytes, others: dict[int, bytes]) -> tuple[bytes, bytes]:
+    """Outcomes with those at some positions replaced: ends and payload.
+
+    Example:
+        >>> ends = array("I", [2, 3]).tobytes()
+        >>> replaced(ends, b"aab", {0: b"cccc"})[1]
+        b'ccccb'
+    """
+    pieces: list[bytes] = []
+    start = 0
+    for position, end in enumerate(memoryview(ends).cast("I")):
+        pieces.append(others.get(position, payload[start:end]))
+        start = end
+    return array("I", accumulate(map(len, pieces))).tobytes(), b"".join(pieces)

@@ -54,11 +54,19 @@ class Loop:
         """End ``run`` after this round."""
         self._running = False
 
-    def run(self) -> None:
-        """Work until ``stop``."""
+    def begin_anew(self) -> None:
+        """Forget all descriptors, timers and calls."""
+        for fd in self._handlers:  # what they hold is let go after that
+            self._epoll.unregister(fd)
+        self._handlers.clear()
+        self._timers.clear()
+        self._at_round_end.clear()
+
+    def run(self, until: Callable[[], bool] | None = None) -> None:
+        """Work until ``stop``, or instead until ``until()`` is true at the end of a round."""
         poll, handlers, timers = self._epoll.poll, self._handlers, self._timers
         self._finish_round()
-        while self._running:
+        while self._running if until is None else not until():
             timeout = -1.0
             if timers:
                 timeout = max(0.0, timers[0][0] - time.monotonic())

@@ -14,8 +14,8 @@ import shutil
 import signal
 import socket
 import sys
-import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from alamo import linux, runtime_dir
@@ -23,15 +23,12 @@ from alamo.core.session import End
 from alamo.errors import AlamoError
 from alamo.manager.clients import Client
 from alamo.manager.door import Door
+from alamo.manager.goodbye import ABORT_S, Goodbye
 from alamo.manager.loop import Loop
 from alamo.manager.service import Service
 from alamo.protocol import messages as msg
-from alamo.protocol.framing import MessageReader, encode, send_all
+from alamo.protocol.framing import MessageReader, encode, printable, send_all
 
-#: For telling clients that the service ends before its work is done.
-_GOODBYE_S = 1.0
-#: For each client other than the primary to take the last results.
-_LAST_RESULTS_S = 30.0
 _TRACE_MAX = 2000
 _FILES_MAX = 1 << 20
 
@@ -54,44 +51,56 @@ class _ClientHandler(logging.Handler):
         self._service = service
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._service.tell_log(msg.Logged(record.name, record.levelno, self.format(record)))
+        try:
+            text = printable(self.format(record))
+            self._service.logs.tell(msg.Logged(record.name, record.levelno, text))
+        except Exception:
+            self.handleError(record)
 
 
-def _watch_children(loop: Loop, service: Service) -> None:
-    """Reap workers and strays that became our children because the nursery died."""
-    wake_r, wake_w = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    signal.set_wakeup_fd(wake_w)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
+class _Outside:
+    """What may end the service, or a worker, and is no message: signals, and the primary's end."""
 
-    def woken(_: int) -> None:
-        os.read(wake_r, 4096)
-        service.pool.reap()
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._wake_r, wake_w = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(wake_w)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._terminated)
+        self._primary = -1
+        try:
+            self._primary = os.pidfd_open(service.setup.pid)
+        except OSError:  # it is gone already, and so is its socket
+            pass
 
-    loop.add(wake_r, woken)
+    def watch(self, child_ended: Callable[[], None]) -> None:
+        """Look at all that in the service's loop.
 
+        Args:
+            child_ended: called when children have ended, perhaps: workers, and strays that
+                became ours because the nursery died.
+        """
 
-def _terminate_on_signal(service: Service) -> None:
-    def handler(number: int, _: object) -> None:
-        service.session.broken(f"the manager got signal {signal.Signals(number).name}")
-        service.loop.stop()
+        def woken(_: int) -> None:
+            os.read(self._wake_r, 4096)
+            child_ended()
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, handler)
+        self._service.loop.add(self._wake_r, woken)
+        if self._primary >= 0:
+            self._service.loop.add(self._primary, self._gone)
 
+    def _terminated(self, number: int, _: object) -> None:
+        self._end(f"the manager got signal {signal.Signals(number).name}")
 
-def _watch_primary(loop: Loop, service: Service) -> None:
-    """End with the primary client, also when a child of it keeps its end of the socket open."""
+    def _gone(self, fd: int) -> None:
+        """The primary has ended, though a child of it may keep its end of the socket open."""
+        self._service.loop.remove(self._primary)
+        self._end("the primary client is gone")
 
-    def gone(_: int) -> None:
-        loop.remove(fd)
-        service.session.broken("the primary client is gone")
-        loop.stop()
-
-    try:
-        fd = os.pidfd_open(service.setup.pid)
-    except OSError:  # it is gone already, and so is its socket
-        return
-    loop.add(fd, gone)
+    def _end(self, reason: str) -> None:
+        self._service.session.broken(reason)
+        self._service.loop.stop()
 
 
 def _raise_file_limit() -> int:
@@ -113,13 +122,15 @@ def serve(sock: socket.socket) -> None:
     directory: Path | None = None
     try:
         directory = runtime_dir.make_runtime_dir(setup.runtime_root)
-        service = _open(setup, sock, directory)
+        service, outside = _open(setup, sock, directory)
         _run(service)
-        _say_goodbye(service)
+        if service.metrics is not None:
+            service.metrics.close()
+        _say_goodbye(service, outside)
         service.pool.end_all()
     except Exception as error:
         # Too early for the usual way: no disk space, no descriptors, no process.
-        sock.settimeout(_GOODBYE_S)
+        sock.settimeout(ABORT_S)
         send_all(sock, encode(msg.Ended(f"the manager could not start: {_describe(error)}")))
         os.closerange(3, _FILES_MAX)  # removing the directory takes some
     finally:
@@ -127,23 +138,26 @@ def serve(sock: socket.socket) -> None:
             shutil.rmtree(directory, ignore_errors=True)
 
 
-def _open(setup: msg.Setup, sock: socket.socket, directory: Path) -> Service:
+def _open(setup: msg.Setup, sock: socket.socket, directory: Path) -> tuple[Service, _Outside]:
     """Make the service ready for clients."""
     files = _raise_file_limit()
     address, secret_path = str(directory / "socket"), str(directory / "secret")
     loop = Loop()
     service = Service(loop, setup, address, files)
-    _watch_children(loop, service)
-    _watch_primary(loop, service)
-    _terminate_on_signal(service)
+    outside = _Outside(service)
+    outside.watch(service.pool.reap)
     logger = logging.getLogger("alamo")
     logger.setLevel(setup.log_level)
     logger.addHandler(_ClientHandler(service))
     runtime_dir.write_secret(directory / "secret", setup.secret)
     Door(service, address, secret_path)
+    if setup.telemetry:
+        from alamo.manager.metrics import Metrics  # nothing that others should load
+
+        service.metrics = Metrics(service)
     Client(service, sock, True, address, secret_path)
     runtime_dir.sweep(setup.runtime_root)
-    return service
+    return service, outside
 
 
 def _run(service: Service) -> None:
@@ -162,17 +176,13 @@ def _describe(error: Exception) -> str:
     return str(error) if isinstance(error, AlamoError) else f"{type(error).__name__}: {error}"
 
 
-def _say_goodbye(service: Service) -> None:
+def _say_goodbye(service: Service, outside: _Outside) -> None:
     """Tell all clients.  When all work is done they get what is still queued for them."""
     done = service.session.verdict(service.scheduler.unfinished) is End.DONE
     reason = "" if done else service.session.reason or "the manager stopped"
-    deadline = time.monotonic() + (_LAST_RESULTS_S if done else _GOODBYE_S)
-    for number, client in list(service.clients.items()):
-        client.connection.send(msg.Ended(reason))
-        left_s = max(_GOODBYE_S / 10, deadline - time.monotonic())
-        client.connection.flush_blocking(
-            None if done and number == service.session.primary else left_s
-        )
+    service.loop.begin_anew()
+    outside.watch(lambda: None)
+    Goodbye(service, reason, done).say()
 
 
 def main() -> None:

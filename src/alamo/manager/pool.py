@@ -11,7 +11,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from contextlib import ExitStack
 from typing import Protocol
 
@@ -19,6 +18,7 @@ from alamo import linux, runtime_dir
 from alamo.manager.connection import Connection
 from alamo.manager.loop import Loop
 from alamo.protocol import messages as msg
+from alamo.protocol import nursery_messages
 from alamo.protocol.layout import (
     CHUNK,
     LIMIT,
@@ -40,6 +40,8 @@ _BIRTH_MAX_S = 10.0
 _TRIM_S = 0.25
 #: Nurseries that die before they are up, in a row, until no further one is tried.
 _NURSERIES_MAX = 10
+#: Where the system has no room for another nursery: how long until it is tried again.
+_NURSERY_AGAIN_S = 0.2
 #: At the end of the service: for the nursery to end its children, for the rest to be killed.
 _NURSERY_END_S = 3.0
 _LAST_SWEEP_S = 1.0
@@ -56,6 +58,9 @@ class PoolOwner(Protocol):
 
     def on_pool_broken(self, reason: str) -> None:
         """No worker can be started any more."""
+
+    def on_start_failed(self, reason: str) -> None:
+        """No worker can be started now; it is tried again."""
 
 
 class WorkerProcess:
@@ -156,7 +161,7 @@ class WorkerProcess:
 class Pool:
     """Workers of this machine."""
 
-    def __init__(self, loop: Loop, owner: PoolOwner, setup: msg.NurserySetup) -> None:
+    def __init__(self, loop: Loop, owner: PoolOwner, setup: nursery_messages.NurserySetup) -> None:
         self._loop = loop
         self._owner = owner
         self._setup = setup
@@ -173,36 +178,49 @@ class Pool:
     # -- the nursery -----------------------------------------------------------------
 
     def _start_nursery(self) -> None:
+        """Start the process that starts workers.
+
+        Raises:
+            OSError: there are no descriptors left, no memory, or too many processes.
+        """
         ours, theirs = socket.socketpair()
         root = os.path.dirname(os.path.dirname(os.path.abspath(linux.__file__)))
         code = (
             f"import sys; sys.path.insert(0, {root!r}); "
             "from alamo.worker.nursery import main; main()"
         )
-        self._nursery = subprocess.Popen(
-            [sys.executable, "-P", "-c", code, "alamo.nursery", str(theirs.fileno())],
-            pass_fds=(theirs.fileno(),),
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, runtime_dir.MARK: runtime_dir.name_of(self._setup.address)},
-        )
-        theirs.close()
+        with theirs:
+            try:
+                self._nursery = subprocess.Popen(
+                    [sys.executable, "-P", "-c", code, "alamo.nursery", str(theirs.fileno())],
+                    pass_fds=(theirs.fileno(),),
+                    stdin=subprocess.DEVNULL,
+                    env={**os.environ, runtime_dir.MARK: runtime_dir.name_of(self._setup.address)},
+                )
+            except BaseException:
+                ours.close()
+                raise
         self._link = Connection(
-            self._loop, ours, msg.NurseryMessage, self._on_nursery_message, self._on_nursery_gone
+            self._loop,
+            ours,
+            nursery_messages.NurseryMessage,
+            self._on_nursery_message,
+            self._on_nursery_gone,
         )
         self._link.send(self._setup)
 
     def _on_nursery_message(self, message: msg.Message) -> None:
-        if isinstance(message, msg.Spawned):
+        if isinstance(message, nursery_messages.Spawned):
             worker = self.workers.get(message.worker)
             if worker is not None:
                 worker.set_pid(message.pid)
-        elif isinstance(message, msg.Exited):
+        elif isinstance(message, nursery_messages.Exited):
             worker = self.workers.get(message.worker)
             if worker is not None:
                 worker.pid, worker.status = message.pid, message.status
                 worker.cause = message.cause or worker.cause
                 self._bury(worker)
-        elif isinstance(message, msg.NurseryReady):
+        elif isinstance(message, nursery_messages.NurseryReady):
             self._nurseries_failed = 0
 
     def _on_nursery_gone(self, reason: str) -> None:
@@ -210,8 +228,11 @@ class Pool:
         if self._closing:
             return
         self._nursery.kill()
-        status = self._nursery.wait()
-        unborn = [w for w in self.workers.values() if w.pid < 0]
+        status: int | None = None
+        try:
+            status = self._nursery.wait(timeout=_LAST_SWEEP_S)
+        except subprocess.TimeoutExpired:  # it hangs in the kernel
+            pass
         self._nurseries_failed += 1
         if self._nurseries_failed >= _NURSERIES_MAX:
             self._owner.on_pool_broken(
@@ -220,10 +241,20 @@ class Pool:
             )
             return
         log.warning("the nursery (pid %d) died; starting another", self._nursery.pid)
-        self._start_nursery()
+        self._replace_nursery()
+        self.reap()
+
+    def _replace_nursery(self) -> None:
+        """Start another; where there is no room for it, again a little later: tasks go on."""
+        unborn = [w for w in self.workers.values() if w.pid < 0]
+        try:
+            self._start_nursery()
+        except OSError as error:
+            log.info("no nursery can be started: %s", error)
+            self._loop.call_later(_NURSERY_AGAIN_S, self._replace_nursery)
+            self._owner.on_start_failed(f"the process that starts workers cannot start: {error}")
         for worker in unborn:
             self._bury(worker)
-        self.reap()
 
     def reap(self) -> None:
         """Collect children of the manager itself: workers and strays whose nursery died."""
@@ -243,14 +274,22 @@ class Pool:
                 self._bury(worker)
         self._nursery.poll()
 
+    def limit_blocks(self, blocks_max: int) -> None:
+        """Workers started from now on may have no more blocks in use than this."""
+        if blocks_max < self._setup.blocks_max:
+            self._setup.blocks_max = blocks_max
+            self._link.send(self._setup)
+
     # -- workers ---------------------------------------------------------------------
 
     def spawn(self) -> None:
         """Start a worker; it says ``Ready`` when it is up.
 
         Raises:
-            OSError: there are no descriptors left, or no memory.
+            OSError: there are no descriptors left, or no memory, or no nursery.
         """
+        if self._link.closed:
+            raise ChildProcessError("the process that starts workers could not be started")
         with ExitStack() as undo:
             ours, theirs = socket.socketpair()
             undo.callback(ours.close)
@@ -265,7 +304,7 @@ class Pool:
             undo.callback(os.close, stderr)
             worker = WorkerProcess(self._numbers, SharedMemory(memory_fd), stdout, stderr)
             fds = (theirs.fileno(), memory_fd, stdout, stderr, self._lifeline_r)
-            self._link.send(msg.Spawn(worker.number), fds)
+            self._link.send(nursery_messages.Spawn(worker.number), fds)
             undo.pop_all()
         theirs.close()
         os.close(memory_fd)
@@ -344,13 +383,6 @@ class Pool:
         try:
             self._nursery.wait(timeout=_NURSERY_END_S)
         except subprocess.TimeoutExpired:
-            linux.kill_tree(self._nursery.pid)
-            self._nursery.wait()
-        deadline = time.monotonic() + _LAST_SWEEP_S
-        while (left := linux.children_of(os.getpid())) and time.monotonic() < deadline:
-            for child in left:  # of a nursery that had died, or of one that had to be killed
-                linux.kill_tree(child)
-            try:
-                os.waitpid(-1, 0)
-            except ChildProcessError:
-                return
+            pass
+        # It, if it had to be killed, and children of one that had died.
+        linux.end_children(_LAST_SWEEP_S)

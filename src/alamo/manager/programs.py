@@ -9,6 +9,7 @@ from itertools import accumulate
 from operator import itemgetter
 
 from alamo.core.chunks import Chunk
+from alamo.errors import ProtocolError
 from alamo.protocol import messages as msg
 
 
@@ -31,8 +32,10 @@ class Segment:
     def offsets(self) -> array[int]:
         """Where each element's arguments begin, and the end of the last."""
         if self._offsets is None:
-            kind = "I" if len(self.args) < 1 << 32 else "Q"
-            self._offsets = array(kind, accumulate(self.lengths, initial=0))
+            try:
+                self._offsets = array("I", accumulate(self.lengths, initial=0))
+            except OverflowError:  # 4 GiB and more
+                self._offsets = array("Q", accumulate(self.lengths, initial=0))
         return self._offsets
 
     def take_range(self, a: int, b: int) -> tuple[int | bytes, bytes, bytes]:
@@ -68,12 +71,17 @@ class ProgramData:
         inputs: element -> elements whose outcome is among its arguments.
         objects: element -> numbers of objects that its arguments refer to.
         kept: outcomes of elements that are arguments of others, as bytes.
+        kept_blocks: element -> the shared blocks that its kept outcome refers to.
         consumers: element -> how many unfinished elements need its outcome.
         object_users: object number -> how many unfinished elements need it.
         definitions: object number -> its message.
+        parts: numbers of objects that any element may need, also as a part of an outcome.
+        functions: the client's numbers -> the manager's, of those that are forgotten with it.
     """
 
-    def __init__(self, number: int, client: int, remote: int, cwd: str) -> None:
+    is_array = False
+
+    def __init__(self, number: int, client: int, remote: int, cwd: bytes) -> None:
         self.number = number
         self.client = client
         self.remote = remote
@@ -84,10 +92,12 @@ class ProgramData:
         self.inputs: dict[int, tuple[int, ...]] = {}
         self.objects: dict[int, tuple[int, ...]] = {}
         self.kept: dict[int, bytes] = {}
-        self.kept_blocks: dict[int, int] = {}
+        self.kept_blocks: dict[int, list[int]] = {}
         self.consumers: dict[int, int] = {}
         self.object_users: dict[int, int] = {}
         self.definitions: dict[int, msg.ObjectDefined] = {}
+        self.parts: list[int] = []
+        self.functions: dict[int, int] = {}
 
     def add_page(self, page: msg.Page, functions: int | array[int]) -> None:
         """Append a page, whose function numbers are translated to the manager's."""
@@ -99,10 +109,19 @@ class ProgramData:
             self.inputs[element] = sources
             for source in sources:
                 self.consumers[source] = self.consumers.get(source, 0) + 1
+        self._note_objects(page)
+
+    def _note_objects(self, page: msg.Page) -> None:
         for element, numbers in page.objects:
             self.objects[element] = numbers
             for number in numbers:
                 self.object_users[number] = self.object_users.get(number, 0) + 1
+
+    def add_object(self, message: msg.ObjectDefined) -> None:
+        """Keep an object until no unfinished element needs it."""
+        self.definitions[message.number] = message
+        if message.is_part:
+            self.parts.append(message.number)
 
     def _append(self, segment: Segment) -> None:
         self._segments.append(segment)
@@ -133,7 +152,11 @@ class ProgramData:
         self._append(Segment(0, self.count, functions, lengths, args))
 
     def make_chunk(self, chunk: Chunk, epoch: int) -> msg.Chunk:
-        """The message that has a worker run the chunk."""
+        """The message that has a worker run the chunk.
+
+        Raises:
+            ProtocolError: the client has asked for an outcome that cannot be there.
+        """
         elements = chunk.elements
         functions, lengths, args = self._take(elements)
         is_range = isinstance(elements, range)
@@ -186,8 +209,10 @@ class ProgramData:
             for source in self.inputs.get(element, ()):
                 if source in positions:
                     keep.add(positions[source])
-                else:
+                elif source in self.kept:
                     outside[source] = self.kept[source]
+                else:
+                    raise ProtocolError(f"element {element} needs what {source} has not made")
         message.inputs = tuple(outside.items())
         message.keep = tuple(sorted(keep))
 
@@ -195,6 +220,27 @@ class ProgramData:
         """Numbers of the objects that these elements need."""
         objects = self.objects
         return {number for element in elements for number in objects.get(element, ())}
+
+    def gifts_of(self, elements: Sequence[int]) -> list[tuple[int, int]]:
+        """Blocks of arguments that one element alone needs: pairs (position, block).
+
+        No more than one an element, the largest.
+        """
+        gifts = []
+        for position, element in enumerate(elements):
+            own = [
+                self.definitions[number]
+                for number in self.objects.get(element, ())
+                if self._is_gift(number)
+            ]
+            largest = max(own, key=lambda d: sum(d.spans[1::2]), default=None)
+            if largest is not None and largest.block >= 0:
+                gifts.append((position, largest.block))
+        return gifts
+
+    def _is_gift(self, number: int) -> bool:
+        """Whether one element alone needs the object, and none to come."""
+        return self.object_users[number] == 1
 
     def ended(self, elements: Iterable[int]) -> tuple[list[int], list[int]]:
         """These elements have ended; returns blocks and objects that nobody needs now."""
@@ -206,8 +252,7 @@ class ProgramData:
                 if not self.consumers[source]:
                     del self.consumers[source]
                     self.kept.pop(source, None)
-                    if source in self.kept_blocks:
-                        blocks.append(self.kept_blocks.pop(source))
+                    blocks += self.kept_blocks.pop(source, ())
             for number in self.objects.pop(element, ()):
                 self.object_users[number] -= 1
                 if not self.object_users[number]:

@@ -11,32 +11,46 @@ import socket
 import time
 from array import array
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from alamo.core import events as ev
+from alamo.core import workers
 from alamo.core.scheduler import Scheduler
 from alamo.core.session import End, Session
 from alamo.core.workers import Worker
+from alamo.errors import SerializationError
 from alamo.manager import deaths
+from alamo.manager.arrays import ArrayData
 from alamo.manager.blocks import BlockRegistry, blocks_max_of
 from alamo.manager.clients import Client
-from alamo.manager.harvest import Harvester
+from alamo.manager.dealing import Dealer, failure_record
+from alamo.manager.functions import Functions
+from alamo.manager.harvest import Harvester, replaced
+from alamo.manager.log_relay import LogRelay
 from alamo.manager.loop import Loop
 from alamo.manager.pool import Pool, WorkerProcess
 from alamo.manager.programs import ProgramData
+from alamo.manager.recalls import recall
 from alamo.protocol import messages as msg
-from alamo.protocol.layout import GRACE_S
-from alamo.protocol.records import as_record
+from alamo.protocol import nursery_messages
+from alamo.protocol.records import block_of
+
+if TYPE_CHECKING:
+    from alamo.manager.metrics import Metrics
 
 log = logging.getLogger("alamo.manager")
-
-#: A worker from which the later half was taken may take this long for the other, or loses it too.
-_HALF_S = 0.005
 
 #: Outcomes of tasks this short, with this many to come, are gathered this long for their client:
 #: each message wakes it up, which costs both sides as much as ten tasks.
 _LINGER_S = 0.002
 _SHORT_S = 0.000_05
 _MANY = 1024
+
+#: A client that has not taken so much gets no more of its programs run until it has taken half.
+QUEUE_MAX_BYTES = 64 << 20
+
+#: How long all workers may stand still in waits, one of which may be about to end.
+_TOO_DEEP_S = 1.0
 
 
 class Service:
@@ -48,19 +62,24 @@ class Service:
         self.host = socket.gethostname()
         self.session = Session()
         self.scheduler = Scheduler(setup.slots)
+        self.handle = self.scheduler.handle
+        self.metrics: Metrics | None = None
+        self.forwarded_bytes = 0
         self.blocks = BlockRegistry()
         self.clients: dict[int, Client] = {}
         self.programs: dict[int, ProgramData] = {}
-        self.functions: dict[int, bytes] = {}
-        self._function_numbers: dict[bytes, int] = {}
+        self.functions = Functions(self._forget_function)
         self._program_numbers = 0
         self._client_numbers = 0
         self._stillbirths = deaths.Stillbirths()
+        self._looking_again = False
+        self.logs = LogRelay(self)
         self._dead: dict[int, WorkerProcess] = {}
         self.harvester = Harvester(self)
-        self.blocks_max = blocks_max_of(setup.slots)
-        nursery_setup = msg.NurserySetup(
-            setup.sys_path, setup.cwd, setup.log_level, address, self.blocks_max, files
+        self._dealer = Dealer(self)
+        worker_blocks_max, self.client_blocks_max = blocks_max_of(setup.slots)
+        nursery_setup = nursery_messages.NurserySetup(
+            setup.sys_path, setup.cwd, setup.log_level, address, worker_blocks_max, files
         )
         self.pool = Pool(loop, self, nursery_setup)
         for _ in range(setup.slots):
@@ -70,18 +89,20 @@ class Service:
 
     def drive(self, event: ev.Event) -> None:
         """Give the scheduler an event and do what it answers."""
-        for effect in self.scheduler.handle(event, time.monotonic()):
+        for effect in self.handle(event, time.monotonic()):
             match effect:
                 case ev.Deal():
-                    self._deal(effect)
+                    self._dealer.deal(effect)
                 case ev.WakeAt(at_s):
                     self.loop.call_at(at_s, lambda: self.drive(ev.Woken()))
                 case ev.Recall(worker, everything):
-                    self._recall(self.pool.workers[worker], everything)
+                    recall(self, self.pool.workers[worker], everything)
                 case ev.ElementsSkipped(program, elements, roots):
                     self._skipped(program, elements, roots)
                 case ev.ElementLost(program, element, worker):
                     self._element_lost(program, element, worker)
+                case ev.GateClosed():
+                    self._gate_closed(effect)
                 case ev.ProgramDone(program):
                     self._program_done(program)
                 case ev.SpawnWorkers(count):
@@ -89,81 +110,41 @@ class Service:
                         self.loop.call_later(self._stillbirths.delay_s, self._spawn)
                 case ev.RetireWorker(worker):
                     self.pool.retire(worker)
+        if self.scheduler.is_too_deep and not self._looking_again:
+            self._look_again(-1)
+
+    def _look_again(self, dealt: int) -> None:
+        """All workers stand still.  If nothing has gone on when this is asked again, it is the end.
+
+        Args:
+            dealt: chunks dealt when it was asked before.
+        """
+        scheduler = self.scheduler
+        self._looking_again = scheduler.is_too_deep and scheduler.chunks_dealt != dealt
+        if self._looking_again:
+            now = scheduler.chunks_dealt
+            self.loop.call_later(_TOO_DEEP_S, lambda: self._look_again(now))
+        elif scheduler.is_too_deep:
+            self.session.broken(
+                f"{scheduler.pool.blocked} tasks wait for tasks that they submitted, and no worker "
+                f"is left to run these: at most {workers.LENT_MAX} tasks may stand still in a wait "
+                "at once; nest them less deeply, or do not wait inside of them"
+            )
+            self.check_end()
 
     def _spawn(self) -> None:
         try:
             self.pool.spawn()
         except OSError as error:
-            self._stillborn(f"{error}; too many workers for the limits of this machine")
+            self.on_start_failed(f"{error}; too many workers for the limits of this machine")
             self.drive_later(ev.WorkerLost(-1))
 
-    def _stillborn(self, why: str) -> None:
+    def on_start_failed(self, why: str) -> None:
         """A worker did not come up.  When that goes on and nothing else can run, it is the end."""
         self._stillbirths.another()
         if self._stillbirths.too_many and self.scheduler.pool.is_stuck:
             self.session.broken(self._stillbirths.reason(why))
-
-    def _deal(self, effect: ev.Deal) -> None:
-        worker = self.pool.workers[effect.worker]
-        chunk = effect.chunk
-        data = self.programs[chunk.program.number]
-        message = data.make_chunk(chunk, worker.epoch)
-        self._define_functions(worker, message.functions)
-        if data.objects:
-            for number in data.objects_of(chunk.elements):
-                self._define_object(worker, data, number)
-        for _, outcome in message.inputs:
-            self._show_blocks_of(outcome, worker)
-        worker.end_seq = chunk.end_seq
-        worker.connection.send(message)
-        if len(chunk.elements) > 1:
-            self.harvester.watch(worker)
-
-    def _define_functions(self, worker: WorkerProcess, functions: int | bytes) -> None:
-        needed = {functions} if isinstance(functions, int) else set(memoryview(functions).cast("I"))
-        for number in needed - worker.known_functions:
-            worker.known_functions.add(number)
-            worker.connection.send(msg.FunctionDefined(number, self.functions[number]))
-
-    def _define_object(self, worker: WorkerProcess, data: ProgramData, number: int) -> None:
-        key = (data.number, number)
-        if key in worker.known_objects:
-            return
-        worker.known_objects.add(key)
-        definition = data.definitions[number]
-        if definition.block >= 0:
-            self.blocks.show(definition.block, worker.connection)
-        worker.connection.send(definition)
-
-    def _show_blocks_of(self, outcome: bytes, worker: WorkerProcess) -> None:
-        record = as_record(outcome)
-        if record is not None and record.block >= 0:
-            self.blocks.show(record.block, worker.connection)
-
-    def _recall(self, worker: WorkerProcess, everything: bool) -> None:
-        """Take back what the worker has not begun (the protocol is told in ``layout``)."""
-        first = worker.next_seq + 1
-        cut = first if everything else first + max(0, worker.end_seq - first) // 2
-        if cut >= worker.end_seq:
-            if worker.recall is None:  # else it has stopped at the earlier limit and will say so
-                self.drive_later(ev.WorkerResumed(worker.number))
-            return
-        cut = worker.lower_limit(cut)
-        token = worker.recall = object()
-
-        def settle() -> None:
-            if worker.recall is token:
-                self.harvester.harvest(worker)
-                self.drive(ev.TakenBack(worker.number, max(cut, worker.next_seq + 1)))
-                if not everything:
-                    self.loop.call_later(_HALF_S, escalate)
-
-        def escalate() -> None:
-            # It is still before its half: it may be in a task of an hour.
-            if worker.recall is token:
-                self._recall(worker, True)
-
-        self.loop.call_later(GRACE_S, settle)
+            self.check_end()
 
     def drive_later(self, event: ev.Event) -> None:
         """An event that comes while effects are being carried out."""
@@ -192,7 +173,7 @@ class Service:
             case msg.BlocksGone(blocks):
                 self.blocks.gone(blocks)
             case msg.Logged():
-                self.tell_log(message)
+                self.logs.tell(message)
         self.check_end()
 
     def forward(
@@ -208,12 +189,25 @@ class Service:
         data = self.programs[number]
         client = self.clients.get(data.client)
         used = [block for _, block in blocks]
-        for block in used:
+        self.forwarded_bytes += len(payload) + sum(map(self.blocks.size_of, used))
+        unseen: dict[int, bytes] = {}
+        for position, block in blocks:
             self.blocks.use(block)
-            if client is not None:
-                client.show_block(block)
+            try:
+                if client is not None:
+                    client.show_block(block)
+            except OSError as error:
+                lost = SerializationError(f"the result could not be passed on: {error}")
+                unseen[position] = failure_record(lost, self.host)
         if data.consumers:
             self._keep_sources(data, elements, ends, payload)
+        if isinstance(data, ArrayData) and data.is_collected:
+            for block in data.collect(elements, ends, payload):
+                self.blocks.use(block)
+        if unseen:
+            ends, payload = replaced(ends, payload, unseen)
+            failed = tuple(sorted({*failed, *unseen}))
+            blocks = tuple([pair for pair in blocks if pair[0] not in unseen])
         if client is not None:
             is_range = isinstance(elements, range)
             column = b"" if is_range else _column(elements)
@@ -222,9 +216,11 @@ class Service:
                 msg.Results(data.remote, elements[0], column, ends, payload, failed, blocks),
                 linger_s=linger_s,
             )
+            if client.connection.queued_bytes > QUEUE_MAX_BYTES:
+                client.hold()
             if not linger_s:  # somebody may wait for it: before anything is decided
                 client.connection.flush()
-        if data.inputs or data.objects:
+        if data.inputs or data.objects or data.is_array:
             self._inputs_ended(data, elements)
         if used:
             self.blocks.released(used)
@@ -243,19 +239,32 @@ class Service:
         for element, end in zip(elements, memoryview(ends).cast("I"), strict=True):
             if element in data.consumers:
                 outcome = data.kept[element] = payload[start:end]
-                record = as_record(outcome)
-                if record is not None and record.block >= 0:
-                    self.blocks.use(record.block)
-                    data.kept_blocks[element] = record.block
+                block = block_of(outcome)
+                if block >= 0:
+                    self.blocks.use(block)
+                    data.kept_blocks[element] = [block]
             start = end
 
     def _inputs_ended(self, data: ProgramData, elements: Iterable[int]) -> None:
         blocks, objects = data.ended(elements)
+        self.blocks.released(blocks)
+        self.objects_gone(data, objects)
+
+    def objects_gone(self, data: ProgramData, objects: list[int]) -> None:
+        """Nobody needs these objects of a program any more."""
+        blocks = []
         for number in objects:
+            data.object_users.pop(number, None)
             definition = data.definitions.pop(number, None)
             if definition is not None and definition.block >= 0:
                 blocks.append(definition.block)
         self.blocks.released(blocks)
+        if objects and data.is_array:  # it may be endless, and no worker should keep them all
+            for worker in self.pool.workers.values():
+                sent = [n for n in objects if (data.number, n) in worker.known_objects]
+                if sent:
+                    worker.known_objects.difference_update([(data.number, n) for n in sent])
+                    worker.connection.send(msg.ObjectsForgotten(data.number, tuple(sent)))
 
     def on_worker_dead(self, worker: WorkerProcess) -> None:
         """A worker's process is gone and all that it sent has been handled."""
@@ -264,7 +273,7 @@ class Service:
             self._lost(worker, known)
         elif not worker.retired:
             if worker.is_explained:
-                self._stillborn(deaths.describe_stillborn(worker))
+                self.on_start_failed(deaths.describe_stillborn(worker))
             self.drive(ev.WorkerLost(worker.number))
         worker.connection.close(quiet=True)
         self.blocks.peer_gone(worker.connection)
@@ -304,24 +313,26 @@ class Service:
         known = self.scheduler.pool.workers.get(worker)
         return known.chunks[0].program.depth if known is not None and known.chunks else 0
 
-    def open_program(self, client: int, remote: int, cwd: str) -> int:
+    def open_program(self, client: int, remote: int, cwd: bytes, array: bool) -> int:
         """A client begins a program; returns the manager's number of it."""
         number = self._program_numbers
         self._program_numbers += 1
-        self.programs[number] = ProgramData(number, client, remote, cwd)
+        kind = ArrayData if array else ProgramData
+        self.programs[number] = kind(number, client, remote, cwd)
         return number
 
-    def add_function(self, blob: bytes) -> int:
-        """Keep a pickled function; returns its number here.  Equal bytes get one number."""
-        number = self._function_numbers.setdefault(blob, len(self._function_numbers))
-        self.functions[number] = blob
-        return number
+    def _forget_function(self, number: int) -> None:
+        for worker in self.pool.workers.values():
+            if number in worker.known_functions:
+                worker.known_functions.discard(number)
+                worker.connection.send(msg.FunctionsForgotten([number]))
 
     def drop_if_unstarted(self, number: int) -> None:
         """The program's client is gone: what it has not started never runs."""
         program = self.scheduler.programs.get(number)
-        if program is not None and not program.started:
-            self.drive(ev.ProgramDropped(number))
+        if program is None or program.started or (program.gate and program.gate[0].started):
+            return
+        self.drive(ev.ProgramDropped(number))
 
     def _skipped(self, number: int, elements: list[int], roots: list[int]) -> None:
         data = self.programs[number]
@@ -331,13 +342,28 @@ class Service:
         if data.inputs or data.objects:
             self._inputs_ended(data, elements)
 
+    def _gate_closed(self, effect: ev.GateClosed) -> None:
+        """An array has ended, and with it the element that stands for it."""
+        data, element = self.programs[effect.program], effect.element
+        inner = self.programs.get(effect.inner)
+        kept, blocks = inner.hand_over() if isinstance(inner, ArrayData) else (b"", [])
+        failed = (0,) if effect.failed else ()
+        self.forward(effect.program, [element], bytes(4), b"", failed)
+        if element in data.consumers:
+            data.kept[element], data.kept_blocks[element] = kept, blocks
+        else:
+            self.blocks.released(blocks)
+
     def _program_done(self, number: int) -> None:
         data = self.programs.pop(number)
         client = self.clients.get(data.client)
         if client is not None:
-            client.programs.pop(data.remote, None)
-        blocks = list(data.kept_blocks.values())
+            client.program_done(data)
+        self.functions.release(data.functions.values())
+        blocks = [block for held in data.kept_blocks.values() for block in held]
         blocks += [d.block for d in data.definitions.values() if d.block >= 0]
+        if isinstance(data, ArrayData):
+            blocks += data.hand_over()[1]
         self.blocks.released(blocks)
         for worker in self.pool.workers.values():
             sent = {key for key in worker.known_objects if key[0] == number}
@@ -347,12 +373,6 @@ class Service:
         self.loop.at_round_end(self.check_end)
 
     # -- the end -------------------------------------------------------------------------
-
-    def tell_log(self, message: msg.Logged) -> None:
-        """Pass a log record on to the primary client."""
-        primary = self.clients.get(self.session.primary if self.session.primary is not None else -1)
-        if primary is not None:
-            primary.connection.send(message)
 
     def check_end(self) -> None:
         """End the service when its time has come."""

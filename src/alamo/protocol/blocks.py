@@ -8,11 +8,11 @@ has a name that could be left behind.
 
 from __future__ import annotations
 
-import mmap
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pickle import PickleBuffer
 from typing import TYPE_CHECKING
 
@@ -45,7 +45,8 @@ class BlockMaker:
         self._helper: ThreadPoolExecutor | None = None
         self._local = threading.local()  # .writes: handed to the helper by this thread
         self._lock = threading.Lock()
-        self._maps: dict[int, mmap.mmap] = {}
+        self._maps: dict[int, memoryview] = {}
+        self._cold: dict[int, int] = {}  # block, written by system call only -> its address
         self._free: dict[int, list[int]] = {}
         self._free_bytes = 0
 
@@ -59,24 +60,22 @@ class BlockMaker:
             descriptor to pass on when the block is new (the caller closes it), else -1.
             ``None`` when there is no room for a block: the data must travel in line.
 
-        Cost: a megabyte takes 25 us into a block used before, 400 us into a new one.
+        Cost: a megabyte takes 400 us into a new block and into one that is filled for the
+        second time, whose pages are then mapped; 25 us from the third time on.
         """
-        spans: list[int] = []
-        at = 0
-        for buffer in buffers:
-            spans += (at, len(buffer))
-            at += -(-len(buffer) // _ALIGN) * _ALIGN
-        size = max(BUFFER_MIN_BYTES, 1 << (max(at, 1) - 1).bit_length())
+        spans, size = _laid_out(buffers)
         with self._lock:
             free = self._free.get(size)
             block = free.pop() if free else -1
             if block >= 0:
                 self._free_bytes -= size
                 target = self._maps[block]
+                cold = self._cold.pop(block, 0)
         if block >= 0:
-            for buffer, offset, length in zip(buffers, spans[::2], spans[1::2], strict=True):
-                target[offset : offset + length] = buffer
-            return block, tuple(spans), size, -1
+            if cold:
+                linux.populate(cold, size)
+            _copy_in(target, buffers, spans)
+            return block, spans, size, -1
         if len(self._maps) >= self._max:
             return None
         return self._make(buffers, spans, size)
@@ -89,14 +88,18 @@ class BlockMaker:
         return [bytearray(mapped[a : a + n]) for a, n in _pairs(spans)]
 
     def _make(
-        self, buffers: Sequence[bytes | memoryview], spans: list[int], size: int
+        self, buffers: Sequence[bytes | memoryview], spans: tuple[int, ...], size: int
     ) -> tuple[int, tuple[int, ...], int, int] | None:
-        """A new block.  Writing it by system call saves the page faults, half of the cost."""
+        """A new block.  Writing it by system call saves the page faults, half of the cost.
+
+        It is mapped without ``mmap.mmap``, which would keep a descriptor a block.
+        """
         fd = -1
         try:
             fd = os.memfd_create("alamo-block", os.MFD_CLOEXEC)
             os.ftruncate(fd, size)
-            mapped = mmap.mmap(fd, size)
+            address = linux.map_shared(fd, size, populate=False)
+            mapped = linux.view_of(address, size, partial(linux.unmap, address, size))
             self._write(fd, buffers, spans)
         except OSError:
             if fd >= 0:
@@ -106,9 +109,10 @@ class BlockMaker:
             block = self._next
             self._next += 1
             self._maps[block] = mapped
-        return block, tuple(spans), size, fd
+            self._cold[block] = address
+        return block, spans, size, fd
 
-    def _write(self, fd: int, buffers: Sequence[bytes | memoryview], spans: list[int]) -> None:
+    def _write(self, fd: int, buffers: Sequence[bytes | memoryview], spans: Sequence[int]) -> None:
         """Write now, or have the helper do it while this thread goes on with the next."""
         writes: list[Future[None]] | None = getattr(self._local, "writes", None)
         if self._helper is None or writes is None or sum(map(len, buffers)) < _HELPED_MIN_BYTES:
@@ -156,7 +160,7 @@ class BlockMaker:
                     self._free.setdefault(size, []).append(block)
                     continue
                 del self._maps[block]
-            mapped.close()
+                self._cold.pop(block, None)
             gone.append(block)
         return gone
 
@@ -164,9 +168,8 @@ class BlockMaker:
         """These blocks, in use until now, are not to be filled again: somebody keeps them."""
         for block in blocks:
             with self._lock:
-                mapped = self._maps.pop(block, None)
-            if mapped is not None:
-                mapped.close()
+                self._maps.pop(block, None)
+                self._cold.pop(block, None)
 
     def stop_helper(self) -> None:
         """End the helper thread."""
@@ -174,7 +177,24 @@ class BlockMaker:
             self._helper.shutdown(wait=False)
 
 
-def _write_all(fd: int, buffers: Sequence[bytes | memoryview], spans: list[int]) -> None:
+def _laid_out(buffers: Sequence[bytes | memoryview]) -> tuple[tuple[int, ...], int]:
+    """Where buffers lie in a block, and the size of the block that takes them."""
+    spans: list[int] = []
+    at = 0
+    for buffer in buffers:
+        spans += (at, len(buffer))
+        at += -(-len(buffer) // _ALIGN) * _ALIGN
+    return tuple(spans), max(BUFFER_MIN_BYTES, 1 << (max(at, 1) - 1).bit_length())
+
+
+def _copy_in(
+    target: memoryview, buffers: Sequence[bytes | memoryview], spans: Sequence[int]
+) -> None:
+    for buffer, (offset, length) in zip(buffers, _pairs(spans), strict=True):
+        target[offset : offset + length] = buffer
+
+
+def _write_all(fd: int, buffers: Sequence[bytes | memoryview], spans: Sequence[int]) -> None:
     for buffer, offset in zip(buffers, spans[::2], strict=True):
         rest = memoryview(buffer)
         while rest:
@@ -182,7 +202,7 @@ def _write_all(fd: int, buffers: Sequence[bytes | memoryview], spans: list[int])
             rest, offset = rest[done:], offset + done
 
 
-def _write_and_close(fd: int, buffers: Sequence[bytes | memoryview], spans: list[int]) -> None:
+def _write_and_close(fd: int, buffers: Sequence[bytes | memoryview], spans: Sequence[int]) -> None:
     try:
         _write_all(fd, buffers, spans)
     finally:
@@ -194,11 +214,11 @@ class BlockReader:
 
     Args:
         lending: views are lent: the blocks are mapped so that what is written to a view
-            stays here.  Otherwise they are only copied from.
+            stays here.  Otherwise they are copied from, and written when they are given away.
     """
 
     def __init__(self, lending: bool) -> None:
-        self._map = linux.map_private if lending else linux.map_for_reading
+        self._map = linux.map_private if lending else _map_whole
         self._maps: dict[int, tuple[int, int]] = {}
 
     def __del__(self) -> None:
@@ -225,6 +245,21 @@ class BlockReader:
         source = linux.view_of(*self._maps[block])
         return [bytearray(source[a : a + n]) for a, n in _pairs(spans)]
 
+    def fill(self, block: int, buffers: Sequence[bytes | memoryview]) -> tuple[int, ...] | None:
+        """Copy buffers into a block that its maker has given to this process.
+
+        Returns:
+            Their spans; ``None`` when they would lie in a block of another size: a larger
+            one would hold memory up for as long as they are needed.
+
+        Cost: a megabyte takes 25 us, for its pages are there and were read just now.
+        """
+        spans, size = _laid_out(buffers)
+        if self.size(block) != size:
+            return None
+        _copy_in(linux.view_of(*self._maps[block]), buffers, spans)
+        return spans
+
     def lend(
         self, block: int, spans: Sequence[int], returned: Callable[[int], None]
     ) -> list[memoryview]:
@@ -248,6 +283,10 @@ class BlockReader:
             mapped = self._maps.pop(block, None)
             if mapped is not None:
                 linux.unmap(*mapped)
+
+
+def _map_whole(fd: int, size: int) -> int:
+    return linux.map_shared(fd, size, populate=True)
 
 
 def _pairs(spans: Sequence[int]) -> Iterator[tuple[int, int]]:

@@ -16,8 +16,8 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from alamo.errors import ProtocolError
-from alamo.protocol.messages import DESCRIPTORS, Message
+from alamo.errors import ProtocolError, SerializationError
+from alamo.protocol.messages import Message
 
 M = TypeVar("M")
 
@@ -26,22 +26,36 @@ _encode = msgspec.msgpack.Encoder().encode
 
 #: A message may hold a page of arguments or results; more is a broken or hostile peer.
 FRAME_MAX_BYTES = 0xFFFF_0000
-#: Descriptors that one ``recvmsg`` may bring (Linux: 253).
-_DESCRIPTORS_MAX = 64
-_ANCILLARY_BYTES = socket.CMSG_SPACE(_DESCRIPTORS_MAX * 4)
+#: Descriptors that one ``sendmsg`` may bring (Linux: 253).
+DESCRIPTORS_MAX = 64
+_ANCILLARY_BYTES = socket.CMSG_SPACE(DESCRIPTORS_MAX * 4)
 _READ_BYTES = 1 << 18
 
 
 def encode(message: Message) -> bytes:
-    """The message as it travels, length first."""
-    body = _encode(message)
+    """The message as it travels, length first.
+
+    Raises:
+        SerializationError: it is too large, or holds what has no encoding.
+    """
+    try:
+        body = _encode(message)
+    except (msgspec.EncodeError, UnicodeEncodeError, OverflowError) as error:
+        raise SerializationError(
+            f"a {type(message).__name__} message cannot be sent: {error}"
+        ) from error
     if len(body) > FRAME_MAX_BYTES:
-        raise ProtocolError(
+        raise SerializationError(
             f"a {type(message).__name__} message of {len(body)} bytes is over the limit of "
             f"{FRAME_MAX_BYTES}; pass large data through files or as arrays, whose buffers "
             "travel apart"
         )
     return _LENGTH.pack(len(body)) + body
+
+
+def printable(text: str) -> str:
+    """The text as a message can hold it: what stands for bytes that are no UTF-8 is spelt out."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def encode_all(messages: Iterable[Message]) -> bytes:
@@ -88,11 +102,11 @@ class MessageReader(Generic[M]):
                 self._descriptors.extend(fds)
         if self._descriptors and self.frame_max < FRAME_MAX_BYTES:
             raise ProtocolError("descriptors from a peer that has not said who it is")
+        self._end += count  # also when descriptors were lost: what came before them is good
         if flags & socket.MSG_CTRUNC:
             raise ProtocolError(
                 "descriptors were lost on the way: too many open files (see ulimit -n)"
             )
-        self._end += count
         return count > 0
 
     def _make_room(self) -> None:
@@ -133,7 +147,7 @@ class MessageReader(Generic[M]):
 
     def take_descriptors(self, message: Message) -> list[int]:
         """The descriptors that came with the message."""
-        count = DESCRIPTORS.get(type(message), 0)
+        count = message.descriptors
         if len(self._descriptors) < count:
             raise ProtocolError(f"{type(message).__name__} came without its descriptor")
         return [self._descriptors.popleft() for _ in range(count)]

@@ -2,13 +2,16 @@
 
 Control data is typed and checked by msgspec when it is decoded; nothing here is ever
 unpickled.  User data (functions, arguments, results) travels inside as opaque bytes.
-Columns are little arrays in machine byte order, uint32 unless said otherwise.
+Columns are little arrays in machine byte order, uint32 unless said otherwise.  Paths that
+need not be text (``cwd``, ``sys_path``) are as ``os.fsencode`` makes them.
 
-    client ──► manager ──► worker           nursery: forks workers for the manager
+    client ──► manager ──► worker           nursery_messages: to and from what forks workers
            ◄──         ◄──
 """
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 import msgspec
 
@@ -16,10 +19,15 @@ import msgspec
 VERSION = 1
 #: A function number that means: nothing to run (a join).
 NO_FUNCTION = 0xFFFF_FFFF
+#: Tasks that one service may run at once.
+SLOTS_MAX = 4096
 
 
 class Message(msgspec.Struct, array_like=True, tag=True, gc=False):
     """Base of all messages; the class name is the tag."""
+
+    #: File descriptors that travel with it.
+    descriptors: ClassVar[int] = 0
 
 
 # -- client -> manager ---------------------------------------------------------------
@@ -33,9 +41,10 @@ class Setup(Message):
     runtime_root: str
     slots: int
     log_level: int
-    sys_path: list[str]
-    cwd: str
+    sys_path: list[bytes]
+    cwd: bytes
     pid: int
+    telemetry: bool = False
 
 
 class Hello(Message):
@@ -50,34 +59,41 @@ class Hello(Message):
 
 
 class FunctionDefined(Message):
-    """A pickled function, by the sender's number."""
+    """A pickled function, by the sender's number, for good or until the program is done."""
 
     number: int
     blob: bytes
+    program: int = -1
 
 
 class ObjectDefined(Message):
-    """An argument that is large or used by several tasks, shipped once a program."""
+    """An argument that is large or used by several tasks, or a part that any may refer to."""
 
     program: int
     number: int
     value: bytes
     block: int = -1
     spans: tuple[int, ...] = ()
+    is_part: bool = False
 
 
 class Opened(Message):
-    """A program begins; its tasks run in ``cwd``.  ``growing``: pages come after Started too."""
+    """A program begins; its tasks run in ``cwd``.  ``growing``: pages come after Started too.
+
+    ``array``: its elements are those of one array task, which all call one function.
+    """
 
     program: int
-    cwd: str
+    cwd: bytes
     growing: bool = False
+    array: bool = False
 
 
 class Sealed(Message):
-    """A growing program gets no more pages."""
+    """A growing program gets no more pages; ``failed``: not all that were to come."""
 
     program: int
+    failed: bool = False
 
 
 class Page(Message):
@@ -88,6 +104,12 @@ class Page(Message):
     ``pred_ends``/``preds`` as in the scheduler.
     ``inputs``: elements whose arguments hold handles of the elements listed.
     ``objects``: elements whose arguments refer to the objects listed.
+    ``gates``: pairs of an element and the program of the array that it stands for.
+
+    Of an array several elements may share a pickle: ``lengths`` has an entry a pickle, and
+    ``counts`` says how many elements each holds, in columns; 0 for one element's argument tuple.
+    ``unused``: objects that no page from this one on refers to; the others of an array may be
+    referred to until it is sealed.
     """
 
     program: int
@@ -100,6 +122,9 @@ class Page(Message):
     joins: tuple[int, ...] = ()
     inputs: tuple[tuple[int, tuple[int, ...]], ...] = ()
     objects: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    gates: tuple[tuple[int, int], ...] = ()
+    counts: bytes = b""
+    unused: tuple[int, ...] = ()
 
 
 class Started(Message):
@@ -135,6 +160,12 @@ class Closed(Message):
     """The client submits no more."""
 
 
+class ScaleAsked(Message):
+    """The primary client wants so many tasks to run at once from now on."""
+
+    slots: int
+
+
 class JoinAsked(Message):
     """The primary client waits for the end of the service."""
 
@@ -163,6 +194,7 @@ class Welcome(Message):
     pid: int
     slots: int
     blocks_max: int
+    metrics_url: str = ""
 
 
 class Refused(Message):
@@ -195,6 +227,12 @@ class Skipped(Message):
     roots: bytes
 
 
+class SlotsChanged(Message):
+    """So many tasks may run at once now; to all clients but the one that asked for it."""
+
+    slots: int
+
+
 class Ended(Message):
     """The service ends; no message follows.  An empty reason: all work is done."""
 
@@ -218,7 +256,10 @@ class Chunk(Message):
     Element ``first + i`` or ``elements[i]`` has sequence number ``seq + i``.
     ``fused``: stop at the first failure.  ``keep``: positions whose outcome later
     elements of this chunk take as an argument.  ``inputs``: outcomes of elements
-    outside the chunk that are arguments inside.
+    outside the chunk that are arguments inside.  ``gifts``: pairs (position, block): a
+    block that nobody but this element needs, whose result may be put there.
+    ``counts``: of an array, as in ``Page``; ``skip`` elements of the first pickle are not meant.
+    ``quick``: its elements are too short to be looked at one by one.
     """
 
     number: int
@@ -231,16 +272,27 @@ class Chunk(Message):
     functions: int | bytes
     lengths: bytes
     args: bytes
-    cwd: str
+    cwd: bytes
     fused: bool = False
     keep: tuple[int, ...] = ()
     inputs: tuple[tuple[int, bytes], ...] = ()
+    counts: bytes = b""
+    skip: int = 0
+    quick: bool = False
+    gifts: tuple[tuple[int, int], ...] = ()
+
+
+class FunctionsForgotten(Message):
+    """No further task of these functions will come here."""
+
+    numbers: list[int]
 
 
 class ObjectsForgotten(Message):
-    """No further task of the program will come here."""
+    """No further task of the program needs these objects, or any when none are listed."""
 
     program: int
+    numbers: tuple[int, ...] = ()
 
 
 # -- worker -> manager ---------------------------------------------------------------
@@ -255,8 +307,8 @@ class Ready(Message):
 class Finished(Message):
     """Positions ``first``..``upto`` of a chunk have ended.
 
-    Their outcomes lie in the worker's shared buffer ``buffer``, or, when it is -1, in
-    ``ends`` and ``payload``.  ``size`` is the payload's length in bytes.
+    Their outcomes lie in the worker's shared buffer ``buffer``, or, when it is -1, in ``ends`` and
+    ``payload``; ``size`` is its length in bytes, ``blocks`` are pairs (position, block) in them.
     """
 
     chunk: int
@@ -268,7 +320,6 @@ class Finished(Message):
     failed: tuple[int, ...] = ()
     ends: bytes = b""
     payload: bytes = b""
-    #: Blocks that the outcomes refer to, a pair (position, block) each.
     blocks: tuple[tuple[int, int], ...] = ()
 
 
@@ -285,6 +336,8 @@ class Stopped(Message):
 class BlockMade(Message):
     """A shared block exists; its descriptor travels with this message."""
 
+    descriptors: ClassVar[int] = 1
+
     block: int
     size: int
 
@@ -299,49 +352,6 @@ class BlocksGone(Message):
     """The maker will not use these blocks again; unmap them."""
 
     blocks: list[int]
-
-
-# -- manager <-> nursery -----------------------------------------------------------------
-
-
-class NurserySetup(Message):
-    """What every worker needs to know."""
-
-    sys_path: list[str]
-    cwd: str
-    log_level: int
-    #: Socket path of the manager: which Batch a worker belongs to.
-    address: str
-    #: Memory blocks that a worker may have in use at once.
-    blocks_max: int
-    #: Descriptors that a task may have open (the soft limit); the manager's own is higher.
-    files: int
-
-
-class Spawn(Message):
-    """Fork a worker; descriptors: its socket, shared memory, stdout, stderr, lifeline."""
-
-    worker: int
-
-
-class Spawned(Message):
-    """The worker runs as this process."""
-
-    worker: int
-    pid: int
-
-
-class Exited(Message):
-    """A worker's process ended with this status of ``waitpid``, or could not be started."""
-
-    worker: int
-    pid: int
-    status: int
-    cause: str = ""
-
-
-class NurseryReady(Message):
-    """The nursery is up."""
 
 
 ClientMessage = (
@@ -360,6 +370,7 @@ ClientMessage = (
     | Forked
     | Blocked
     | Closed
+    | ScaleAsked
     | JoinAsked
     | TerminateAsked
 )
@@ -369,6 +380,7 @@ ToClient = (
     | Refused
     | Results
     | Skipped
+    | SlotsChanged
     | Ended
     | Logged
     | BlockMade
@@ -376,11 +388,13 @@ ToClient = (
     | BlocksGone
 )
 ToWorker = (
-    Chunk | FunctionDefined | ObjectDefined | ObjectsForgotten | BlockMade | BlocksFree | BlocksGone
+    Chunk
+    | FunctionDefined
+    | FunctionsForgotten
+    | ObjectDefined
+    | ObjectsForgotten
+    | BlockMade
+    | BlocksFree
+    | BlocksGone
 )
 WorkerMessage = Ready | Finished | Stopped | BlockMade | BlocksGone | Logged
-ToNursery = NurserySetup | Spawn
-NurseryMessage = NurseryReady | Spawned | Exited
-
-#: Messages that one file descriptor travels with, and how many.
-DESCRIPTORS: dict[type[Message], int] = {BlockMade: 1, Spawn: 5}

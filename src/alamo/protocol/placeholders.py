@@ -7,8 +7,10 @@ task's arguments, ``inputs`` holds what they resolve to.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
+
+from alamo.errors import SerializationError
 
 
 class Inputs:
@@ -17,6 +19,7 @@ class Inputs:
     Attributes:
         outcome: (element, stream) -> a fresh copy of that task's output.
         shared: object number -> a fresh copy of that object.
+        part: object number -> the class or function that it is in this worker.
         fresh: copies made for the task whose arguments are being unpickled, so that one
             object passed twice is one object; emptied before each task.
     """
@@ -24,6 +27,7 @@ class Inputs:
     def __init__(self) -> None:
         self.outcome: Callable[[int, int], Any] = _outside
         self.shared: Callable[[int], Any] = _outside
+        self.part: Callable[[int], Any] = _outside
         self.fresh: dict[int, Any] = {}
 
 
@@ -37,6 +41,11 @@ inputs = Inputs()
 def task_output(element: int, stream: int) -> Any:
     """What a handle inside an argument becomes in the worker."""
     return inputs.outcome(element, stream)
+
+
+def array_output(elements: Sequence[int], stream: int) -> Any:
+    """What a handle of an array whose elements are tasks becomes in the worker."""
+    return [inputs.outcome(element, stream) for element in elements]
 
 
 def shared_object(number: int) -> Any:
@@ -57,3 +66,20 @@ class SharedObject:
 
     def __reduce__(self) -> tuple[Callable[[int], Any], tuple[int]]:
         return shared_object, (self.number,)
+
+
+def not_pickled(why: str) -> Any:
+    """What arguments that could not be pickled become in the worker."""
+    raise SerializationError(why)
+
+
+class NotPickled:
+    """Stands for the arguments of an element that could not be pickled: it fails alone."""
+
+    __slots__ = ("why",)
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+
+    def __reduce__(self) -> tuple[Callable[[str], Any], tuple[str]]:
+        return not_pickled, (self.why,)

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import msgspec
 
+_encode = msgspec.msgpack.Encoder().encode
+
 #: ``Record.status``
 OK, RAISED, LOST = 0, 1, 2
 #: Streams of a task, as they are named in a handle inside an argument.
 RESULT, STDOUT, STDERR = 0, 1, 2
+
+
+#: What begins the outcomes of a whole array when they are an argument; no outcome begins with it.
+ARRAY_MARK = b"\xc1"
 
 
 class Record(msgspec.Struct, array_like=True, gc=False):
@@ -44,3 +50,40 @@ def as_record(outcome: bytes) -> Record | None:
     if outcome[:1] in (b"", b"\x80"):
         return None
     return msgspec.msgpack.decode(outcome, type=Record)
+
+
+_decode_frames = msgspec.msgpack.Decoder(tuple[int, list[tuple[int, bytes, bytes, bytes]]]).decode
+
+
+def pack_array(count: int, frames: list[tuple[int, bytes, bytes, bytes]]) -> bytes:
+    """Outcomes of a whole array as one.
+
+    Args:
+        frames: first element, column of elements (or nothing: they are neighbours), ends, payload.
+    """
+    return ARRAY_MARK + _encode((count, frames))
+
+
+def outcomes_of(data: bytes) -> list[bytes]:
+    """The outcomes that ``pack_array`` packed, in the order of the elements."""
+    count, frames = _decode_frames(memoryview(data)[1:])
+    outcomes = [b""] * count
+    for first, column, ends, payload in frames:
+        if not payload:
+            continue
+        start = 0
+        positions = memoryview(ends).cast("I")
+        elements = memoryview(column).cast("I") if column else range(first, first + len(positions))
+        for element, end in zip(elements, positions, strict=True):
+            outcomes[element] = payload[start:end]
+            start = end
+    return outcomes
+
+
+def block_of(outcome: bytes) -> int:
+    """The block that the outcome refers to, or -1; also for bytes that are no outcome at all."""
+    try:
+        record = as_record(outcome)
+    except msgspec.DecodeError:  # a task wrote over it; whoever wants it will find out
+        return -1
+    return -1 if record is None else record.block

@@ -13,13 +13,12 @@ import select
 import signal
 import socket
 import sys
-import time
 
 from alamo import linux
 from alamo.protocol.framing import MessageReader, encode
-from alamo.protocol.messages import (
+from alamo.protocol.messages import Message
+from alamo.protocol.nursery_messages import (
     Exited,
-    Message,
     NurseryReady,
     NurserySetup,
     Spawn,
@@ -55,7 +54,7 @@ class Nursery:
                 pass
         except (BrokenPipeError, ConnectionResetError):
             pass
-        self._end_all()
+        linux.end_children(_LAST_SWEEP_S)
 
     def _round(self, ready: list[int]) -> bool:
         """Handle what is ready; ``False`` when the manager is gone."""
@@ -114,16 +113,6 @@ class Nursery:
         for child in linux.children_of(os.getpid()):
             if child not in self._workers:
                 linux.kill_tree(child)
-
-    def _end_all(self) -> None:
-        deadline = time.monotonic() + _LAST_SWEEP_S
-        while time.monotonic() < deadline:
-            for child in linux.children_of(os.getpid()):
-                linux.kill_tree(child)
-            try:
-                os.waitpid(-1, 0)
-            except ChildProcessError:
-                return
 
 
 def main() -> None:

@@ -7,11 +7,10 @@ worker had recorded is still there for the manager to read.
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Callable
 
-from alamo.protocol.framing import encode
+from alamo.protocol.framing import FRAME_MAX_BYTES, encode
 from alamo.protocol.layout import (
     BUFFER,
     BUFFERS,
@@ -25,32 +24,36 @@ from alamo.protocol.layout import (
     SharedMemory,
 )
 from alamo.protocol.messages import Finished
+from alamo.worker.outbox import Outbox
 
 #: Outcomes are announced after this long even when the chunk goes on.
 FLUSH_NS = 5_000_000
 _LAG_S = 0.0002
 #: Outcomes larger than this go through the socket alone instead of a shared buffer.
 ALONE_BYTES = PAYLOAD_BYTES // 2
+#: Outcomes larger than this do not travel at all; what is printed and framing need some room.
+OUTCOME_MAX_BYTES = FRAME_MAX_BYTES - (1 << 22)
 
 
 class OutcomeBuffer:
     """The buffer being filled.
 
     Attributes:
-        count: outcomes in it.
+        count, size: outcomes in it, and their bytes.
+        ends, payload: its memory.
         flush_at_ns: announce when the clock is past this.
 
     Invariant: an outcome is complete before the NEXT cell counts its element as
     finished, so after a kill everything below NEXT can be read.
     """
 
-    def __init__(self, memory: SharedMemory, sock: socket.socket) -> None:
+    def __init__(self, memory: SharedMemory, outbox: Outbox) -> None:
         self._memory = memory
         self._cells = memory.cells
-        self._sock = sock
+        self._outbox = outbox
         self._buffer = 0
-        self._ends = memory.ends[0]
-        self._payload = memory.payloads[0]
+        self.ends = memory.ends[0]
+        self.payload = memory.payloads[0]
         self._position = 0
         self._first = 0
         self._chunk = 0
@@ -68,8 +71,8 @@ class OutcomeBuffer:
         while not cells[FREE + buffer]:  # the manager lags behind by all buffers
             time.sleep(_LAG_S)
         self._buffer = buffer
-        self._ends = self._memory.ends[buffer]
-        self._payload = self._memory.payloads[buffer]
+        self.ends = self._memory.ends[buffer]
+        self.payload = self._memory.payloads[buffer]
         # FIRST_SEQ first: it equals NEXT now, so a kill in between leaves "nothing recorded".
         cells[FIRST_SEQ] = seq
         cells[CHUNK] = self._chunk = chunk
@@ -90,11 +93,19 @@ class OutcomeBuffer:
             end = size + len(data)
             if end > PAYLOAD_BYTES or end - size > ALONE_BYTES:
                 return False
-            self._payload[size:end] = data
+            self.payload[size:end] = data
             self.size = end
-        self._ends[count] = self.size
+        self.ends[count] = self.size
         self.count = count + 1
         return True
+
+    def cursor(self) -> tuple[int, int, memoryview, memoryview]:
+        """Count, size, ends and payload, for a loop that records by itself and then advances."""
+        return self.count, self.size, self.ends, self.payload
+
+    def advance(self, count: int, size: int) -> None:
+        """So much has been recorded."""
+        self.count, self.size = count, size
 
     def mark_failed(self) -> None:
         """The outcome recorded last is a failure."""
@@ -120,7 +131,7 @@ class OutcomeBuffer:
         )
         self._cells[FREE + self._buffer] = 0
         # From here on a kill loses nothing: salvage reads the buffer until the message is seen.
-        self._sock.sendall(encode(message))
+        self._outbox.sendall(encode(message))
 
     def send_alone(
         self, chunk: int, position: int, data: bytes, failed: bool, block: int, elapsed_ns: int
@@ -134,7 +145,7 @@ class OutcomeBuffer:
             message.failed = (position,)
         if block >= 0:
             message.blocks = ((position, block),)
-        self._sock.sendall(encode(message))
+        self._outbox.sendall(encode(message))
 
 
 def salvage(memory: SharedMemory, reported: Callable[[int], int]) -> Finished | None:

@@ -22,19 +22,21 @@ from alamo.protocol.messages import (
     BlocksGone,
     Chunk,
     FunctionDefined,
-    Logged,
+    FunctionsForgotten,
     Message,
-    NurserySetup,
     ObjectDefined,
     ObjectsForgotten,
     Ready,
     Stopped,
     ToWorker,
 )
+from alamo.protocol.nursery_messages import NurserySetup
 from alamo.worker import output
+from alamo.worker.arrays import ArrayRunner
 from alamo.worker.context import context
 from alamo.worker.inputs import ChunkInputs
-from alamo.worker.runner import FunctionTable, Runner
+from alamo.worker.outbox import LogHandler, Outbox
+from alamo.worker.runner import FunctionTable
 from alamo.worker.surroundings import Surroundings, default_signals
 
 #: Origins of blocks: workers count from here, clients below.
@@ -45,9 +47,15 @@ class Worker:
     """One worker: a queue of chunks read from the socket, run one after the other."""
 
     def __init__(
-        self, number: int, sock: socket.socket, memory: SharedMemory, blocks_max: int
+        self,
+        number: int,
+        sock: socket.socket,
+        outbox: Outbox,
+        memory: SharedMemory,
+        blocks_max: int,
     ) -> None:
         self._sock = sock
+        self._outbox = outbox
         self._cells = memory.cells
         self._reader: MessageReader[Message] = MessageReader(ToWorker)
         self._chunks: deque[Chunk] = deque()
@@ -57,8 +65,8 @@ class Worker:
         self._functions = FunctionTable()
         self._surroundings = Surroundings()
         self._epoch = 0
-        self._runner = Runner(
-            sock,
+        self._runner = ArrayRunner(
+            outbox,
             memory,
             socket.gethostname(),
             self._maker,
@@ -70,7 +78,7 @@ class Worker:
 
     def serve(self) -> None:
         """Run chunks until the manager closes the connection."""
-        self._sock.sendall(encode(Ready(os.getpid())))
+        self._outbox.sendall(encode(Ready(os.getpid())))
         while True:
             while self._chunks:
                 chunk = self._chunks.popleft()
@@ -89,16 +97,18 @@ class Worker:
                 self._chunks.append(message)
             case FunctionDefined(number, blob):
                 self._functions.define(number, blob)
+            case FunctionsForgotten(numbers):
+                self._functions.forget(numbers)
             case ObjectDefined():
                 self._inputs.define(message)
-            case ObjectsForgotten(program):
-                self._inputs.forget(program)
+            case ObjectsForgotten(program, numbers):
+                self._inputs.forget(program, numbers)
             case BlockMade(block, size):
                 self._blocks.add(block, size, self._reader.take_descriptors(message)[0])
             case BlocksFree(blocks):
                 gone = self._maker.freed(blocks)
                 if gone:
-                    self._sock.sendall(encode(BlocksGone(gone)))
+                    self._outbox.sendall(encode(BlocksGone(gone)))
             case BlocksGone(blocks):
                 self._blocks.gone(blocks)
                 self._maker.forget(blocks)
@@ -111,10 +121,11 @@ class Worker:
             self._cells[NEXT] = chunk.seq
             self._stop(chunk.seq)
             return
-        if chunk.cwd != self._surroundings.cwd:
+        cwd = os.fsdecode(chunk.cwd)
+        if cwd != self._surroundings.cwd:
             try:
-                self._surroundings.enter(chunk.cwd)
-            except OSError as error:
+                self._surroundings.enter(cwd)
+            except (OSError, ValueError) as error:
                 logging.getLogger("alamo.worker").warning(
                     "tasks of program %d run in %s: %s",
                     chunk.program,
@@ -129,21 +140,7 @@ class Worker:
     def _stop(self, seq: int) -> None:
         """Drop everything from ``seq`` on and say so; chunks dealt before that are void."""
         self._epoch += 1
-        self._sock.sendall(encode(Stopped(seq, self._epoch)))
-
-
-class _SocketHandler(logging.Handler):
-    """Log records become messages to the manager."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        super().__init__()
-        self._sock = sock
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            self._sock.sendall(encode(Logged(record.name, record.levelno, self.format(record))))
-        except Exception:
-            self.handleError(record)
+        self._outbox.sendall(encode(Stopped(seq, self._epoch)))
 
 
 def worker_main(number: int, fds: list[int], setup: NurserySetup) -> None:
@@ -167,7 +164,7 @@ def worker_main(number: int, fds: list[int], setup: NurserySetup) -> None:
         os.dup2(devnull, 0)
         os.close(devnull)
         output.install(fds[2], fds[3])
-        sys.path[:] = setup.sys_path
+        sys.path[:] = map(os.fsdecode, setup.sys_path)
         sys.argv[:] = ["alamo-worker"]
         sock = socket.socket(fileno=fds[0])
         sock.setblocking(True)
@@ -175,10 +172,12 @@ def worker_main(number: int, fds: list[int], setup: NurserySetup) -> None:
         os.close(fds[1])
         logger = logging.getLogger("alamo")
         logger.setLevel(setup.log_level)
-        logger.addHandler(_SocketHandler(sock))
+        outbox = Outbox(sock)
+        logger.addHandler(LogHandler(outbox))
+        os.register_at_fork(after_in_child=outbox.leave)
         logger.propagate = False
         context.enter(number, setup.address)
-        Worker(number, sock, memory, setup.blocks_max).serve()
+        Worker(number, sock, outbox, memory, setup.blocks_max).serve()
         status = 0
     except (BrokenPipeError, ConnectionResetError):
         status = 0

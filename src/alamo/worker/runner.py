@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import os
 import pickle
-import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -20,14 +19,15 @@ import msgspec
 from alamo.errors import SerializationError
 from alamo.protocol import exceptions, pickling
 from alamo.protocol.blocks import BUFFER_MIN_BYTES, BlockMaker, raw_views
-from alamo.protocol.framing import encode, send_all
+from alamo.protocol.framing import encode
 from alamo.protocol.layout import LIMIT, NEXT, SINCE, SharedMemory
 from alamo.protocol.messages import BlockMade, Chunk
 from alamo.protocol.placeholders import inputs
 from alamo.protocol.records import OK, RAISED, Record
 from alamo.worker import output
 from alamo.worker.inputs import ChunkInputs
-from alamo.worker.outcomes import ALONE_BYTES, OutcomeBuffer
+from alamo.worker.outbox import Outbox
+from alamo.worker.outcomes import ALONE_BYTES, OUTCOME_MAX_BYTES, OutcomeBuffer
 from alamo.worker.surroundings import LOOK_AFTER_NS, Surroundings
 
 _encode_record = msgspec.msgpack.Encoder().encode
@@ -45,12 +45,18 @@ class FunctionTable:
         self._blobs[number] = blob
         self._functions.pop(number, None)
 
+    def forget(self, numbers: Iterable[int]) -> None:
+        """Drop functions."""
+        for number in numbers:
+            self._blobs.pop(number, None)
+            self._functions.pop(number, None)
+
     def get(self, number: int) -> Callable[..., Any]:
         """The function; one that cannot be unpickled becomes one that raises why."""
         function = self._functions.get(number)
         if function is None:
             try:
-                function = pickling.load(self._blobs[number])
+                function = pickling.load(self._blobs.pop(number))
             except Exception as error:
                 function = _failing(error)
             self._functions[number] = function
@@ -77,7 +83,7 @@ class Runner:
 
     def __init__(
         self,
-        sock: socket.socket,
+        outbox: Outbox,
         memory: SharedMemory,
         host: str,
         maker: BlockMaker,
@@ -86,7 +92,7 @@ class Runner:
         surroundings: Surroundings,
         after_task: Callable[[], None],
     ) -> None:
-        self._sock = sock
+        self._outbox = outbox
         self._cells = memory.cells
         self._host = host
         self._maker = maker
@@ -94,7 +100,7 @@ class Runner:
         self._functions = functions
         self._surroundings = surroundings
         self._after_task = after_task
-        self._outcomes = OutcomeBuffer(memory, sock)
+        self._outcomes = OutcomeBuffer(memory, outbox)
         self._record_block = -1
 
     def run(self, chunk: Chunk) -> int:
@@ -104,14 +110,15 @@ class Runner:
             How many ended; less than all when the manager took the rest back, or at the
             first failure of a fused chunk.
         """
+        return self._run(chunk, self._functions_of(chunk))
+
+    def _run(self, chunk: Chunk, functions: Sequence[Callable[..., Any]]) -> int:
         cells, outcomes, surroundings = self._cells, self._outcomes, self._surroundings
         clock, lseek, loads, dumps = time.monotonic_ns, os.lseek, pickle.loads, pickle.dumps
         atoms, protocol = pickling.ATOMS, pickling.ATOMS_PROTOCOL
         args = chunk.args
-        functions = self._functions_of(chunk)
         apart = self._inputs.enter(chunk)
-        fused, special = chunk.fused, bool(chunk.keep)
-        append = outcomes.append
+        fused, special, append = chunk.fused, bool(chunk.keep), outcomes.append
         seq, start, position = chunk.seq, 0, 0
         now = clock()
         cells[NEXT] = seq
@@ -131,20 +138,22 @@ class Runner:
                 elif value.__class__ in atoms:
                     data = dumps(value, protocol)
                 else:
-                    data = self._dump(value)
+                    data = self._dump(value, position)
             except BaseException as error:
                 ok = False
                 data = self._failure(error)
-            if lseek(1, 0, 2) or lseek(2, 0, 2):
-                data = self._with_output(data, ok)
             begun, now = now, clock()
-            if now - begun > LOOK_AFTER_NS or surroundings.touched:
-                self._after_task()
-                surroundings.restore()
-                if surroundings.spoiled:
-                    cells[LIMIT] = seq + 1  # no other task runs in this process
+            look = surroundings.touched or now - begun > LOOK_AFTER_NS
+            try:
+                printed = look or lseek(1, 0, 2) or lseek(2, 0, 2)
+            except OSError:  # a pipe in their place, or nothing
+                printed = True
+            if printed:
+                data = self._with_output(data, ok)
+            if look:
+                self._tidy(seq)
             if not ok or special or self._record_block >= 0 or not append(data):
-                self._record(chunk, position, seq, data, ok, now - begun, now)
+                ok = self._record(chunk, position, seq, data, ok, now - begun, now)
             start = end
             seq += 1
             cells[NEXT] = seq
@@ -163,35 +172,46 @@ class Runner:
         self._after_task()
         return position
 
+    def _tidy(self, seq: int) -> None:
+        """Put back what the task may have changed."""
+        self._after_task()
+        self._surroundings.tidy()
+        if self._surroundings.spoiled:
+            self._cells[LIMIT] = seq + 1  # no other task runs in this process
+
     def _functions_of(self, chunk: Chunk) -> Sequence[Callable[..., Any]]:
         get = self._functions.get
         if isinstance(chunk.functions, int):
             return [get(chunk.functions)] * chunk.count
         return [get(n) for n in memoryview(chunk.functions).cast("I")]
 
-    def _dump(self, value: Any) -> bytes:
+    def _dump(self, value: Any, position: int) -> bytes:
         """A result as bytes: its pickle, or a Record when it has large buffers."""
         try:
-            data, buffers = pickling.dump(value)
+            data, buffers = pickling.dump(value, self._inputs)
         except SerializationError as error:
             raise exceptions.unpicklable_result(value, error) from error
         if not buffers and len(data) < BUFFER_MIN_BYTES:
             return data
         if not buffers or len(data) >= BUFFER_MIN_BYTES:
-            packed = self._into_block(b"", [memoryview(data), *raw_views(buffers)])
+            packed = self._into_block(b"", [memoryview(data), *raw_views(buffers)], position)
         else:
-            packed = self._into_block(data, raw_views(buffers))
+            packed = self._into_block(data, raw_views(buffers), position)
         return packed or (pickling.dump_in_line(value) if buffers else data)
 
-    def _into_block(self, data: bytes, buffers: list[memoryview]) -> bytes:
+    def _into_block(self, data: bytes, buffers: list[memoryview], position: int) -> bytes:
         """A Record of a value whose buffers are in a block; empty when there is no room."""
         self._surroundings.end_child()  # it must not fill the worker's blocks
+        given = self._inputs.fill_gift(position, buffers)
+        if given is not None:
+            self._record_block, spans = given
+            return _encode_record(Record(OK, data, block=self._record_block, spans=spans))
         filled = self._maker.fill(buffers)
         if filled is None:
             return b""
         block, spans, size, fd = filled
         if fd >= 0:
-            send_all(self._sock, encode(BlockMade(block, size)), (fd,))
+            self._outbox.sendall(encode(BlockMade(block, size)), (fd,))
             os.close(fd)
         self._record_block = block
         return _encode_record(Record(OK, data, block=block, spans=spans))
@@ -201,12 +221,19 @@ class Runner:
         trace = error.__traceback__
         if trace is not None:
             error.__traceback__ = trace.tb_next  # without the frame of run()
-        return _encode_record(
-            Record(RAISED, exceptions.dump_exception(error, self._host, os.getpid()))
-        )
+        try:
+            packed = exceptions.dump_exception(error, self._host, os.getpid())
+            return _encode_record(Record(RAISED, packed))
+        except msgspec.EncodeError:  # 4 GiB and more
+            kind = type(error).__qualname__
+            return self._failure(SerializationError(f"the task raised {kind}, too large to send"))
 
     def _with_output(self, data: bytes, ok: bool) -> bytes:
         self._surroundings.end_child()  # what is printed so far is not its own
+        if len(data) > OUTCOME_MAX_BYTES:  # a failure takes its place, and the output
+            return data
+        if not output.put_descriptors_back():
+            return data
         stdout, stderr = output.take(1), output.take(2)
         if data[:1] == b"\x80" or not data:
             record = Record(OK, data)
@@ -217,9 +244,12 @@ class Runner:
 
     def _record(
         self, chunk: Chunk, position: int, seq: int, data: bytes, ok: bool, took_ns: int, now: int
-    ) -> None:
-        """Record an outcome that does not simply go into the buffer."""
+    ) -> bool:
+        """Record an outcome that does not simply go into the buffer; whether it is a result."""
         outcomes = self._outcomes
+        if len(data) > OUTCOME_MAX_BYTES:
+            ok = False
+            data = self._with_output(self._failure(_too_large(len(data))), ok)
         if chunk.keep and position in chunk.keep:
             self._inputs.keep(chunk, position, data)
         if len(data) > ALONE_BYTES:
@@ -227,7 +257,7 @@ class Runner:
             block, self._record_block = self._record_block, -1
             outcomes.send_alone(chunk.number, position, data, not ok, block, took_ns)
             outcomes.begin(chunk.number, seq + 1, position + 1, now)
-            return
+            return ok
         if not outcomes.append(data):
             outcomes.flush(now - took_ns)
             outcomes.begin(chunk.number, seq, position, now - took_ns)
@@ -237,3 +267,12 @@ class Runner:
         if self._record_block >= 0:
             outcomes.mark_block(self._record_block)
             self._record_block = -1
+        return ok
+
+
+def _too_large(size: int) -> SerializationError:
+    return SerializationError(
+        f"the task's result (or what it raised) has {size} bytes outside of arrays, over the limit "
+        f"of {OUTCOME_MAX_BYTES}; return it as arrays or bytes, which travel apart where there is "
+        "shared memory for them, in parts, or through a file"
+    )

@@ -1,9 +1,10 @@
 """What a task may change in its process and must not leave to the next one.
 
 Working directory, environment and umask are put back, child processes are ended.  The
-calls that change them are wrapped to raise a flag, so an innocent task costs nothing;
-tasks long enough to hide a change made past the wrappers are looked at anyway.  A process
-that cannot be put back, such as one in a new session, ends.
+calls that change them are wrapped to raise a flag, so an innocent task costs nothing; a task
+long enough to hide it is looked at for what C code may have done past the wrappers: a child
+process, another directory.  A process that cannot be put back, such as one in a new session,
+ends.
 """
 
 from __future__ import annotations
@@ -19,27 +20,31 @@ from typing import Any
 
 from alamo import linux
 from alamo.worker import output
+from alamo.worker.alert import alert
 
 #: Changes that cannot be undone.
 _FOR_GOOD = (
     *("setsid", "setpgid", "setpgrp", "chroot", "nice", "setpriority", "initgroups", "setgroups"),
     *("setuid", "seteuid", "setreuid", "setresuid", "setgid", "setegid", "setregid", "setresgid"),
 )
-#: Tasks that ran longer are looked at even when no flag is up (it costs 3 us).
+#: Tasks that ran longer are looked at even when no flag is up.
 LOOK_AFTER_NS = 300_000
+#: How long a stray child may take to end when it has been killed.
+_STRAY_END_S = 0.2
 
 
 class Surroundings:
     """State of the process between tasks.
 
     Attributes:
-        touched: a task called something that may have changed the state.
+        touched: a task called something that may have changed the state, or replaced a stream.
         spoiled: something cannot be put back; no further task may run in this process.
     """
 
     def __init__(self) -> None:
         self.touched = False
         self.spoiled = False
+        self._changed = False  # more than a stream
         self._limits: dict[int, tuple[int, int]] = {}
         self._set_limit = resource.setrlimit
         self._pid = os.getpid()
@@ -51,11 +56,13 @@ class Surroundings:
         for module, name in (
             (os, "chdir"),
             (os, "fchdir"),
+            (os, "dup2"),
             (os, "putenv"),
             (os, "unsetenv"),
             (os, "umask"),
             (os, "posix_spawn"),
             (os, "posix_spawnp"),
+            (os, "system"),
             (subprocess, "_fork_exec"),
             (signal, "alarm"),
             (signal, "setitimer"),
@@ -64,16 +71,27 @@ class Surroundings:
         for name in _FOR_GOOD:
             self._watch(os, name, self._spoil)
         self._watch(resource, "setrlimit", self._keep_limit)
+        for name in ("write", "writev"):
+            self._watch(os, name, self._wrote)
+        output.watch_streams(self._touch_stream)
         os.register_at_fork(after_in_parent=self._touch, after_in_child=self._touch)
 
     def _touch(self, *_: Any) -> None:
-        self.touched = True
+        self.touched = self._changed = alert.raised = True
+
+    def _touch_stream(self) -> None:
+        self.touched = alert.raised = True
 
     def _spoil(self, *_: Any) -> None:
-        self.touched = self.spoiled = True
+        self.touched = self._changed = self.spoiled = alert.raised = True
+
+    @staticmethod
+    def _wrote(fd: int, *_: Any) -> None:
+        if fd == 1 or fd == 2:
+            alert.raised = True
 
     def _keep_limit(self, kind: int, *_: Any) -> None:
-        self.touched = True
+        self.touched = self._changed = alert.raised = True
         self._limits.setdefault(kind, resource.getrlimit(kind))
 
     def _watch(self, module: Any, name: str, note: Callable[..., None]) -> None:
@@ -94,19 +112,26 @@ class Surroundings:
 
         Raises:
             OSError: it is not there.
+            ValueError: no directory can have that name.
         """
         os.chdir(cwd)
         self.cwd = cwd
-        self.touched = False
+        self.touched = self._changed = False
 
-    def restore(self) -> None:
-        """Put everything back."""
+    def tidy(self) -> None:
+        """Put back what a task changed.  Cost: 3 us, 20 in cold caches, when it changed nothing."""
         self.end_child()
+        output.put_streams_back()
         try:
-            here = os.getcwd()
-        except OSError:
-            here = ""
-        if here != self.cwd:
+            os.close(os.dup(0))
+        except OSError:  # all descriptors are in use
+            self.spoiled = True
+        self.touched = False
+        if self._changed or self._here() != self.cwd or _has_children():
+            self._restore()
+
+    def _restore(self) -> None:
+        if self._here() != self.cwd:
             try:
                 os.chdir(self.cwd)
             except OSError:
@@ -115,18 +140,21 @@ class Surroundings:
             os.environ.clear()
             os.environ.update(self._environ)
         os.umask(self._umask)
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        output.put_streams_back()
+        for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
+            signal.setitimer(timer, 0)
         if self._limits:
             self._put_limits_back()
-        try:
-            os.close(os.dup(0))
-        except OSError:  # all descriptors are in use
-            self.spoiled = True
         if self._end_children():
             output.take(1)  # what they wrote behind the end of their task
             output.take(2)
-        self.touched = False
+        self.touched = self._changed = False
+
+    @staticmethod
+    def _here() -> str:
+        try:
+            return os.getcwd()
+        except OSError:
+            return ""
 
     def end_child(self, error: BaseException | None = None) -> None:
         """End a forked child that comes out of its task: it is no worker.
@@ -169,8 +197,11 @@ class Surroundings:
             found = True
             for stray in strays:
                 linux.kill_tree(stray)
+            for stray in strays:
                 try:
-                    os.waitpid(stray, 0)
+                    if not linux.reap(stray, _STRAY_END_S):
+                        self.spoiled = True  # it is left to the nursery
+                        return True
                 except ChildProcessError:
                     continue
         return found
@@ -184,6 +215,14 @@ class Surroundings:
             getattr(getattr(tracker, "_resource_tracker", None), "_pid", None),
             getattr(getattr(server, "_forkserver", None), "_forkserver_pid", None),
         }
+
+
+def _has_children() -> bool:
+    try:
+        os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def _raw_environ() -> dict[Any, Any]:

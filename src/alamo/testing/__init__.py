@@ -1,0 +1,13 @@
+"""For tests of programs that use alamo: a Batch that runs everything in the calling thread.
+
+from alamo.testing import InlineBatch
+
+def test_my_program():
+    with InlineBatch(failures={"download": OSError("no network")}) as batch:
+        my_program(batch)
+"""
+
+from alamo.testing.builders import chain, fan, layers, stencil
+from alamo.testing.inline import InlineBatch
+
+__all__ = ["InlineBatch", "chain", "fan", "layers", "stencil"]

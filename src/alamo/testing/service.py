@@ -1,0 +1,393 @@
+"""The manager's part and the worker's part of an inline Batch: the scheduler, driven by hand."""
+
+from __future__ import annotations
+
+import io
+import os
+import socket
+import sys
+import time
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from typing import Any, Protocol
+
+import msgspec
+
+from alamo.core import events as ev
+from alamo.core.chunks import Chunk
+from alamo.core.scheduler import Scheduler
+from alamo.errors import SerializationError, WorkerLost
+from alamo.manager.arrays import ArrayData
+from alamo.manager.programs import ProgramData
+from alamo.protocol import exceptions, pickling
+from alamo.protocol import messages as msg
+from alamo.protocol.blocks import BlockMaker, BlockReader
+from alamo.protocol.placeholders import inputs
+from alamo.protocol.records import LOST, OK, RAISED, LostInfo, Record
+from alamo.worker import arrays, output
+from alamo.worker.arrays import calls_of
+from alamo.worker.inputs import ChunkInputs
+from alamo.worker.runner import FunctionTable
+
+Failures = Mapping[Any, BaseException | type[BaseException]]
+
+_OWN_FILES = frozenset({__file__, arrays.__file__})
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Source(Protocol):
+    """Something that makes elements while the service runs."""
+
+    def pull(self) -> bool:
+        """Make some; ``False`` when there will be no more."""
+
+
+class InlineOwner(Protocol):
+    """The client of a program."""
+
+    def take(self, message: msg.Message) -> None:
+        """Receive what a manager sends to its client."""
+
+    def failure_of(self, number: int, element: int, function: bytes) -> Any:
+        """The failure chosen for an element of a program with this pickled function."""
+
+
+class _Dealt:
+    """A chunk at a worker."""
+
+    __slots__ = ("calls", "chunk", "message", "position", "worker")
+
+    def __init__(
+        self, worker: int, chunk: Chunk, message: msg.Chunk, calls: list[Callable[[], Any]]
+    ) -> None:
+        self.worker = worker
+        self.chunk = chunk
+        self.message = message
+        self.calls = calls
+        self.position = 0
+
+
+class InlineService:
+    """Runs programs on one slot, one element at a ``step``."""
+
+    def __init__(self) -> None:
+        self._owners: dict[int, InlineOwner] = {}
+        self._scheduler = Scheduler(slots=1)
+        self._programs: dict[int, ProgramData] = {}
+        self._functions = FunctionTable()
+        self._blobs: dict[int, bytes] = {}
+        self._inputs = ChunkInputs(BlockReader(lending=False), BlockMaker(1, 0))
+        #: Chunks by worker, those of the worker that runs last.
+        self._dealt: dict[int, deque[_Dealt]] = {}
+        self._running: list[_Dealt] = []
+        self._answers: deque[ev.Event] = deque()
+        self._workers = 1
+        self._driving = False
+        self.sources: list[Source] = []
+        self._drive(ev.WorkerReady(0))
+
+    # -- messages --------------------------------------------------------------------------
+
+    def take(self, message: msg.Message, owner: InlineOwner) -> None:
+        """A message of a client."""
+        match message:
+            case msg.Opened(program, cwd, growing, is_array):
+                kind = ArrayData if is_array else ProgramData
+                self._programs[program] = kind(program, 0, program, cwd)
+                self._owners[program] = owner
+                depth = self._running[-1].chunk.program.depth + 1 if self._running else 0
+                self._drive(ev.ProgramOpened(program, depth, growing))
+            case msg.Page():
+                self._take_page(message)
+            case msg.Started(program, ranks):
+                if program in self._programs:
+                    self._programs[program].merge()
+                    self._drive(ev.ProgramStarted(program, ranks))
+            case msg.Sealed(program, failed):
+                self._drive(ev.ProgramSealed(program, failed))
+            case msg.Dropped(program):
+                self._drive(ev.ProgramDropped(program))
+            case msg.FunctionDefined(number, blob):
+                self._functions.define(number, blob)
+                self._blobs[number] = blob
+            case msg.ObjectDefined():
+                if message.program in self._programs:
+                    self._programs[message.program].add_object(message)
+                    self._inputs.define(message)
+
+    def _take_page(self, page: msg.Page) -> None:
+        data = self._programs.get(page.program)
+        if data is None:
+            return
+        functions: int | array[int]
+        if isinstance(page.functions, int):
+            functions = page.functions
+        else:
+            functions = array("I", page.functions)
+        for element, inner in page.gates:
+            gated = self._programs[inner]
+            assert isinstance(gated, ArrayData)
+            gated.gate = (data, element)
+        data.add_page(page, functions)
+        self._drive(
+            ev.PageAdded(
+                page.program, page.count, page.pred_ends, page.preds, page.joins, page.gates
+            )
+        )
+
+    # -- the scheduler ---------------------------------------------------------------------
+
+    def _drive(self, event: ev.Event) -> None:
+        self._answers.append(event)
+        if self._driving:
+            return
+        self._driving = True
+        try:
+            while self._answers:
+                for effect in self._scheduler.handle(self._answers.popleft(), time.monotonic()):
+                    self._carry_out(effect)
+        finally:
+            self._driving = False
+
+    def _carry_out(self, effect: ev.Effect) -> None:
+        match effect:
+            case ev.Deal(worker, chunk):
+                self._deal(worker, chunk)
+            case ev.Recall(worker):
+                self._take_back(worker)
+            case ev.SpawnWorkers(count):
+                for _ in range(count):
+                    self._answers.append(ev.WorkerReady(self._workers))
+                    self._workers += 1
+            case ev.ElementsSkipped(program, elements, roots):
+                columns = array("I", elements).tobytes(), array("I", roots).tobytes()
+                self._owners[program].take(msg.Skipped(program, *columns))
+                self._ended(self._programs[program], elements)
+            case ev.GateClosed(program, element, inner, failed):
+                self._close_gate(program, element, inner, failed)
+            case ev.ElementLost(program, element):
+                info = LostInfo(
+                    socket.gethostname(), os.getpid(), 9, -1, "chosen by the test (WorkerLost)"
+                )
+                self._forward(program, [element], _encode(Record(LOST, _encode(info))), True)
+            case ev.ProgramDone(program):
+                self._programs.pop(program, None)
+                self._owners.pop(program, None)
+                self._inputs.forget(program)
+
+    def _deal(self, worker: int, chunk: Chunk) -> None:
+        data = self._programs[chunk.program.number]
+        message = data.make_chunk(chunk, 0)
+        if message.counts:
+            assert isinstance(message.functions, int)
+            calls = calls_of(message, self._functions.get(message.functions))
+        else:
+            calls = self._plain_calls(message)
+        self._dealt.setdefault(worker, deque()).append(_Dealt(worker, chunk, message, calls))
+
+    def _plain_calls(self, message: msg.Chunk) -> list[Callable[[], Any]]:
+        functions: Sequence[int]
+        if isinstance(message.functions, int):
+            functions = [message.functions] * message.count
+        else:
+            functions = memoryview(message.functions).cast("I")
+        calls: list[Callable[[], Any]] = []
+        start = 0
+        for number, length in zip(functions, memoryview(message.lengths).cast("I"), strict=True):
+            blob = message.args[start : start + length]
+            calls.append(_call_of(self._functions, number, blob))
+            start += length
+        return calls
+
+    def _take_back(self, worker: int) -> None:
+        """What the worker has not begun."""
+        chunks = self._dealt.get(worker, deque())
+        for dealt in chunks:
+            running = dealt in self._running
+            seq = dealt.chunk.seq + dealt.position + running
+            if seq < dealt.chunk.end_seq:
+                self._answers.append(ev.TakenBack(worker, seq))
+                break
+        self._answers.append(ev.WorkerResumed(worker))
+        self._dealt[worker] = deque([d for d in chunks if d in self._running])
+
+    def _close_gate(self, program: int, element: int, inner: int, failed: bool) -> None:
+        data, gated = self._programs[program], self._programs.get(inner)
+        self._forward(program, [element], b"", failed)
+        if element in data.consumers and isinstance(gated, ArrayData):
+            data.kept[element], _ = gated.hand_over()
+
+    def _forward(self, program: int, elements: Sequence[int], outcome: bytes, failed: bool) -> None:
+        """Keep an outcome that another task needs, and tell the client."""
+        data = self._programs[program]
+        ends = len(outcome).to_bytes(4, sys.byteorder)
+        for element in elements:
+            if element in data.consumers:
+                data.kept[element] = outcome
+        if isinstance(data, ArrayData) and data.is_collected:
+            data.collect(elements, ends, outcome)
+        column = array("I", elements).tobytes()
+        self._ended(data, elements)
+        failures = (0,) if failed else ()
+        results = msg.Results(program, elements[0], column, ends, outcome, failures)
+        self._owners[program].take(results)
+
+    def _ended(self, data: ProgramData, elements: Iterable[int]) -> None:
+        if data.inputs or data.objects:
+            data.ended(elements)
+
+    # -- running ---------------------------------------------------------------------------
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether an element is running, so this is a call of its own code."""
+        return bool(self._running)
+
+    def step(self) -> bool:
+        """Run one element; ``False`` when there is none."""
+        for worker, chunks in self._dealt.items():
+            while chunks and chunks[0].position >= len(chunks[0].chunk.elements):
+                chunks.popleft()
+            busy = any(dealt.worker == worker for dealt in self._running)
+            if chunks and not busy:
+                self._run(chunks[0])
+                return True
+        return False
+
+    def run_until(self, come: Callable[[], bool], pull: bool) -> None:
+        """Run elements until ``come()`` or none is left.
+
+        Args:
+            pull: take from sources when nothing else is to be done.
+        """
+        worker = self._running[-1].worker if self._running else -1
+        if worker >= 0:  # the running element waits for others
+            self._drive(ev.WorkerBlocked(worker))
+        try:
+            while not come():
+                if not self.step() and not (pull and self._pull()):
+                    return
+        finally:
+            if worker >= 0:
+                self._drive(ev.WorkerUnblocked(worker))
+
+    def _pull(self) -> bool:
+        for source in list(self.sources):
+            if source.pull():
+                return True
+            self.sources.remove(source)
+            return True
+        return False
+
+    def _run(self, dealt: _Dealt) -> None:
+        chunk, position = dealt.chunk, dealt.position
+        program, element = chunk.program.number, chunk.elements[position]
+        self._running.append(dealt)
+        try:
+            function = self._blobs[_function_at(dealt.message, position)]
+            failure = self._owners[program].failure_of(program, element, function)
+            if failure is WorkerLost:
+                self._lose(dealt)
+                return
+            outcome, ok = self._outcome(dealt, failure)
+        finally:
+            self._running.remove(dealt)
+        if dealt.message.keep and position in dealt.message.keep:
+            self._inputs.keep(dealt.message, position, outcome)
+            dealt.message.inputs = (*dealt.message.inputs, (element, outcome))
+        dealt.position += 1
+        self._forward(program, [element], outcome, not ok)
+        failed = () if ok else (position,)
+        stops = not ok and chunk.fused and position + 1 < len(chunk.elements)
+        self._drive(ev.ChunkFinished(dealt.worker, chunk.number, position + 1, failed))
+        if stops:
+            self._dealt[dealt.worker].clear()
+            self._drive(ev.TakenBack(dealt.worker, chunk.seq + position + 1))
+            self._drive(ev.WorkerResumed(dealt.worker))
+
+    def _lose(self, dealt: _Dealt) -> None:
+        """The worker dies while it runs the element."""
+        del self._dealt[dealt.worker]
+        self._drive(ev.WorkerLost(dealt.worker, dealt.chunk.seq + dealt.position, True))
+
+    def _outcome(
+        self, dealt: _Dealt, failure: BaseException | type[BaseException] | None
+    ) -> tuple[bytes, bool]:
+        """Run one element; its outcome as bytes, and whether it succeeded."""
+        message = dealt.message
+        stdout, stderr = _Output(), _Output()
+        cwd, environ = os.getcwd(), dict(os.environ)
+        ok = True
+        try:
+            os.chdir(message.cwd)
+            with redirect_stdout(stdout), redirect_stderr(stderr):
+                if failure is not None:
+                    raise failure
+                self._bind(message)
+                value = dealt.calls[dealt.position]()
+                self._bind(message)
+                data = b"" if value is None else self._dump(value)
+        except BaseException as error:
+            ok = False
+            _cut_traceback(error)
+            data = exceptions.dump_exception(error, socket.gethostname(), os.getpid())
+        finally:
+            os.chdir(cwd)
+            if os.environ != environ:
+                os.environ.clear()
+                os.environ.update(environ)
+        printed, complained = _bytes_of(stdout), _bytes_of(stderr)
+        if not ok:
+            data = _encode(Record(RAISED, data, printed, complained))
+        elif printed or complained:
+            data = _encode(Record(OK, data, printed, complained))
+        return data, ok
+
+    def _bind(self, message: msg.Chunk) -> None:
+        """Make placeholders mean this chunk's; code that ran in between may have changed that."""
+        self._inputs.bind()
+        self._inputs.enter(message)
+        inputs.fresh.clear()
+
+    def _dump(self, value: Any) -> bytes:
+        try:
+            data, buffers = pickling.dump(value, self._inputs)
+            return pickling.dump_in_line(value) if buffers else data
+        except SerializationError as error:
+            raise exceptions.unpicklable_result(value, error) from error
+
+
+def _function_at(message: msg.Chunk, position: int) -> int:
+    """The number of an element's function."""
+    if isinstance(message.functions, int):
+        return message.functions
+    return memoryview(message.functions).cast("I")[position]
+
+
+class _Output(io.StringIO):
+    """Stays open when a task closes it."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def _bytes_of(text: io.StringIO) -> bytes:
+    return output.shortened(text.getvalue().encode("utf-8", "backslashreplace"))
+
+
+def _cut_traceback(error: BaseException) -> None:
+    """Leave the frames of the task's own code."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename in _OWN_FILES:
+        trace = trace.tb_next
+    error.__traceback__ = trace
+
+
+def _call_of(functions: FunctionTable, number: int, blob: bytes) -> Callable[[], Any]:
+    def call() -> Any:
+        return functions.get(number)(*pickling.load(blob))
+
+    return call

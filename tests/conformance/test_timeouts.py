@@ -1,0 +1,73 @@
+"""Timeouts of every size and kind are honoured."""
+
+from __future__ import annotations
+
+import math
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import _work as work
+import alamo
+from alamo import Batch
+
+
+@pytest.mark.needs("background")
+def test_timeouts_are_honoured(batch: Batch, tmp_path: Path) -> None:
+    gate = str(tmp_path / "gate")
+    single = batch.function(work.wait_for_file, gate)
+    single.start()
+    part = batch.function(work.wait_for_file, gate)
+    whole = batch.compile([part])
+    whole.start()
+    for wait in (
+        lambda: single.result.get(timeout=0.5),
+        lambda: single.stdout.get(None, 0.5),
+        lambda: single.wait(0.5),
+        lambda: part.result.get(timeout=0.5),
+        lambda: whole.wait(timeout=0.5),
+    ):
+        with work.quick(0.7), pytest.raises(TimeoutError, match=r"task \d+") as error:
+            wait()
+        assert isinstance(error.value, alamo.WaitTimeout)
+    for timeout in (0, -1, -math.inf, 0.0, np.float32(0), np.int64(0), 1e-9):
+        with work.quick(0.2), pytest.raises(TimeoutError):
+            single.result.get(timeout=timeout)  # type: ignore[arg-type]
+    Path(gate).touch()
+    for limit in (None, 1e9, math.inf, alamo.default_timeout, 1e300, 1 << 70, np.float64(5)):
+        assert single.result.get(timeout=limit) == gate
+    whole.wait(math.inf)
+
+
+@pytest.mark.needs("background")
+def test_long_timeouts_are_accepted_while_waiting(batch: Batch, tmp_path: Path) -> None:
+    for k, timeout in enumerate((None, 1e9, math.inf, 1e300, 10)):
+        gate = tmp_path / str(k)
+        task = batch.function(work.wait_for_file, str(gate))
+        task.start()
+        timer = threading.Timer(0.02, gate.touch)
+        timer.start()
+        task.wait(timeout)
+        timer.join()
+
+
+@pytest.mark.needs("background")
+@pytest.mark.parametrize("timeout", ["1", math.nan, [1], object(), True])
+def test_impossible_timeouts(batch: Batch, tmp_path: Path, timeout: object) -> None:
+    task = batch.function(work.wait_for_file, str(tmp_path / "gate"))
+    task.start()
+    with pytest.raises(alamo.UsageError, match="timeout"):
+        task.wait(timeout)  # type: ignore[arg-type]
+    (tmp_path / "gate").touch()
+    task.wait()
+
+
+@pytest.mark.needs("background")
+def test_run_with_a_timeout(batch: Batch, tmp_path: Path) -> None:
+    task = batch.function(work.wait_for_file, str(tmp_path / "gate"))
+    with work.quick(0.5), pytest.raises(TimeoutError):
+        task.run(timeout=0.1)
+    (tmp_path / "gate").touch()
+    assert task.result.get() == str(tmp_path / "gate")

@@ -1,0 +1,155 @@
+"""Looking at processes and ending them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from alamo import linux
+
+
+@pytest.fixture
+def family() -> Iterator[list[int]]:
+    """A process with a child and a grandchild in a session of its own."""
+    code = (
+        "import subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', '''\n"
+        "import subprocess, time\n"
+        'inner = subprocess.Popen(["sleep", "60"], start_new_session=True)\n'
+        "print(inner.pid, flush=True)\n"
+        "time.sleep(60)\n"
+        "'''])\n"
+        "print(child.pid, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-u", "-c", code], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    others = sorted(int(process.stdout.readline()) for _ in range(2))
+    yield [process.pid, *others]
+    linux.kill_tree(process.pid)
+    process.wait()
+    process.stdout.close()
+
+
+def gone(pids: list[int]) -> bool:
+    deadline = time.monotonic() + 5.0
+    while any(map(linux.process_start_ticks, pids)) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return not any(map(linux.process_start_ticks, pids))
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_children(family: list[int], kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the kernel's list of children and without it."""
+    monkeypatch.setattr(linux, "_KEEPS_CHILDREN", kept)
+    one, two, three = family
+    assert linux.children_of(one) == [two]
+    assert linux.children_of(two) == [three]
+    assert linux.children_of(three) == []
+    assert one in linux.children_of(os.getpid())
+    assert linux.parent_of(two) == one
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_kill_tree(family: list[int], kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linux, "_KEEPS_CHILDREN", kept)
+    linux.kill_tree(family[0])
+    assert gone(family)
+    linux.kill_tree(family[0])  # a zombie, then nobody: no error
+
+
+def test_kill_marked() -> None:
+    """By the environment at their start, whatever they are and whoever started them."""
+    mark = f"ALAMO_TEST_MARK={os.getpid()}"
+    name, value = mark.split("=")
+    sleep = ["sleep", "60"]
+    marked = [subprocess.Popen(sleep, env={**os.environ, name: value}) for _ in range(3)]
+    others = [
+        subprocess.Popen(sleep, env={**os.environ, name: value + "0"}),
+        subprocess.Popen(sleep),
+    ]
+    linux.kill_marked(mark.encode())
+    assert [p.wait(timeout=5) for p in marked] == [-9, -9, -9]
+    assert [p.poll() for p in others] == [None, None]
+    for process in others:
+        process.kill()
+        process.wait()
+
+
+def test_process_start_ticks() -> None:
+    own = linux.process_start_ticks(os.getpid())
+    assert own > 0
+    process = subprocess.Popen(["sleep", "60"])
+    assert linux.process_start_ticks(process.pid) >= own
+    process.kill()
+    deadline = time.monotonic() + 5.0
+    while linux.process_start_ticks(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert linux.process_start_ticks(process.pid) == 0, "a zombie does not count"
+    process.wait()
+    assert linux.process_start_ticks(process.pid) == 0
+
+
+def test_punch_hole(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 1_000_000)
+    with path.open("r+b") as file:
+        linux.punch_hole(file.fileno(), 100_000, 900_000)
+        data = file.read()
+    assert len(data) == 1_000_000
+    assert data[:100_000] == data[900_000:] == b"x" * 100_000
+    assert data[100_000:900_000].count(b"x") in (0, 800_000)  # not every file system can
+
+
+def test_leave_process_group() -> None:
+    code = """
+import os, signal
+from alamo import linux
+before = os.getpgrp()
+linux.leave_process_group()
+assert os.getpgrp() not in (before, os.getpid())
+os.setsid()
+linux_left = os.getpgrp()
+os.killpg(0, signal.SIGTERM)
+"""
+    process = subprocess.run([sys.executable, "-c", code], check=False)
+    assert process.returncode == -15
+
+
+def test_a_child_that_does_not_end_is_not_waited_for_without_end() -> None:
+    child = subprocess.Popen(["sleep", "60"])
+    try:
+        begin = time.monotonic()
+        assert not linux.reap(child.pid, 0.1)
+        assert 0.1 <= time.monotonic() - begin < 5.0
+    finally:
+        child.kill()
+    assert linux.reap(child.pid, 5.0)
+    with pytest.raises(ChildProcessError):
+        linux.reap(child.pid, 5.0)
+    child.wait()  # it finds nothing
+
+
+def test_children_that_cannot_be_killed_are_left() -> None:
+    """In a process of its own, whose only child that is."""
+    code = (
+        "import subprocess, time\n"
+        "from alamo import linux\n"
+        "child = subprocess.Popen(['sleep', '60'])\n"
+        "kill_tree, linux.kill_tree = linux.kill_tree, lambda pid: None\n"
+        "begin = time.monotonic()\n"
+        "linux.end_children(0.2)\n"
+        "assert 0.2 <= time.monotonic() - begin < 5.0\n"
+        "assert child.poll() is None\n"
+        "linux.kill_tree = kill_tree\n"
+        "linux.end_children(10.0)\n"
+        "assert time.monotonic() - begin < 9.0\n"
+        "assert linux.process_start_ticks(child.pid) == 0\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
