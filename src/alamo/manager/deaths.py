@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from alamo.manager.pool import WorkerProcess
+from alamo.manager.worker_process import WorkerProcess
 from alamo.protocol import messages as msg
 from alamo.protocol.layout import STATUS_CLOSED
 from alamo.protocol.records import LOST, OK, LostInfo, Record, as_record

@@ -13,6 +13,7 @@ import traceback
 from collections import deque
 
 from alamo import linux
+from alamo.protocol.bindings import Binding
 from alamo.protocol.blocks import BlockMaker, BlockReader
 from alamo.protocol.framing import MessageReader, encode
 from alamo.protocol.layout import LIMIT, NEXT, STATUS_CLOSED, SharedMemory
@@ -143,11 +144,12 @@ class Worker:
         self._outbox.sendall(encode(Stopped(seq, self._epoch)))
 
 
-def worker_main(number: int, fds: list[int], setup: NurserySetup) -> None:
+def worker_main(number: int, fds: list[int], setup: NurserySetup, binding: Binding) -> None:
     """Body of a freshly forked worker; does not return.
 
     Args:
         fds: socket, shared memory, stdout, stderr, lifeline.
+        binding: what its libraries may use.
     """
     status = 1
     try:
