@@ -11,11 +11,15 @@ __all__ = [
     "AuthenticationFailed",
     "BatchBroken",
     "GraphError",
+    "MemoryLimitExceeded",
     "ProtocolError",
     "RemoteError",
     "SerializationError",
     "SubmitAfterClose",
+    "TaskCancelled",
     "TaskExit",
+    "TaskStopped",
+    "TaskTimeout",
     "UpstreamFailed",
     "UsageError",
     "WaitTimeout",
@@ -92,6 +96,33 @@ class WorkerLost(AlamoError, RuntimeError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class TaskStopped(AlamoError, RuntimeError):
+    """A task was ended by alamo before it had finished; base of the reasons why.
+
+    Attributes:
+        uid: the task.
+    """
+
+    def __init__(self, message: str, uid: int = -1) -> None:
+        super().__init__(message, uid)
+        self.uid = uid
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class TaskTimeout(TaskStopped, TimeoutError):
+    """A task ran longer than its ``timeout=``."""
+
+
+class TaskCancelled(TaskStopped):
+    """A task was cancelled, before it began or while it ran."""
+
+
+class MemoryLimitExceeded(TaskStopped, MemoryError):
+    """A task took more memory than its ``Policy(memory=)``."""
 
 
 class TaskExit(AlamoError, RuntimeError):

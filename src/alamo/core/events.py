@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import msgspec
 
 from alamo.core.chunks import Chunk
+from alamo.core.terms import PLAIN, Binding, Terms
 
 
 class Event(msgspec.Struct):
@@ -29,6 +30,24 @@ class ProgramOpened(Event):
     depth: int = 0
     #: Pages may come after it has started (then without edges), until it is sealed.
     growing: bool = False
+    #: Among programs of one depth the higher goes first.
+    priority: int = 0
+
+
+class TermsDefined(Event):
+    """Pages of the program may refer to these terms; ``number`` is 1 or more, 0 are the default."""
+
+    program: int
+    number: int
+    terms: Terms
+
+
+class MachineFound(Event):
+    """What the machine has besides slots: GPUs, bytes of memory to reserve, CPUs to pin to."""
+
+    gpus: int = 0
+    memory_bytes: int = 0
+    cpus: tuple[int, ...] = ()
 
 
 class ProgramSealed(Event):
@@ -47,6 +66,7 @@ class PageAdded(Event):
     ``gates`` lists pairs (element, program): an array, whose elements are a program of
     their own, opened before.  That one starts when the element waits for nothing more,
     and the element ends when all of it has.
+    ``terms`` is the number of the terms of all, or a uint32 column.
     """
 
     program: int
@@ -55,6 +75,7 @@ class PageAdded(Event):
     preds: bytes | memoryview = b""
     joins: tuple[int, ...] = ()
     gates: tuple[tuple[int, int], ...] = ()
+    terms: int | bytes = 0
 
 
 class ProgramStarted(Event):
@@ -68,6 +89,16 @@ class ProgramDropped(Event):
     """Nobody wants the program any more: what has not begun never will."""
 
     program: int
+
+
+class CancelAsked(Event):
+    """Elements of the program shall not run, or not go on; ``None``: all, also those to come.
+
+    Ended ones stay as they are.  What depends on them is skipped.
+    """
+
+    program: int
+    elements: Sequence[int] | None = None
 
 
 class ProgramPaused(Event):
@@ -86,12 +117,14 @@ class WorkerReady(Event):
     """A new worker process waits for work."""
 
     worker: int
+    binding: Binding = PLAIN
 
 
 class ChunkFinished(Event):
     """Elements of a chunk up to position ``upto`` (exclusive) have a result.
 
     ``failed`` are positions among the newly finished whose task raised;
+    ``again`` are those of them that are to be tried again: their failure is not their end.
     ``elapsed_s`` is the time that the newly finished took together, 0 when nobody knows.
     """
 
@@ -100,6 +133,7 @@ class ChunkFinished(Event):
     upto: int
     failed: Sequence[int] = ()
     elapsed_s: float = 0.0
+    again: Sequence[int] = ()
 
 
 class ChunkRefused(Event):
@@ -129,12 +163,22 @@ class WorkerLost(Event):
     """A worker process is gone.
 
     All before sequence number ``seq`` had finished (and was reported before this
-    event); ``running`` says whether the element at ``seq`` had begun.
+    event); ``running`` says whether the element at ``seq`` had begun, ``again`` whether that
+    one is to be tried again.  ``binding`` counts where the worker had not been ready.
     """
 
     worker: int
     seq: int = 0
     running: bool = False
+    again: bool = False
+    binding: Binding = PLAIN
+
+
+class StopAsked(Event):
+    """The element at ``seq`` has been running for too long, or takes too much: it shall end."""
+
+    worker: int
+    seq: int
 
 
 class WorkerBlocked(Event):
@@ -180,10 +224,21 @@ class Recall(Effect):
     all: bool = False
 
 
+class StopElement(Effect):
+    """End the element that runs at ``seq``: nothing behind it will begin in this worker.
+
+    Comes again only for another element.  One that has ended by then needs no answer.
+    """
+
+    worker: int
+    seq: int
+
+
 class SpawnWorkers(Effect):
     """Start this many more worker processes; each answers with ``WorkerReady``."""
 
     count: int
+    binding: Binding = PLAIN
 
 
 class RetireWorker(Effect):
@@ -193,11 +248,19 @@ class RetireWorker(Effect):
 
 
 class ElementLost(Effect):
-    """The element was running in a worker that died; it has failed."""
+    """The element was running in a worker that died; it has failed, or is tried ``again``."""
 
     program: int
     element: int
     worker: int
+    again: bool = False
+
+
+class ElementsCancelled(Effect):
+    """These elements were asked to be cancelled and had not begun; they never will."""
+
+    program: int
+    elements: list[int]
 
 
 class ElementsSkipped(Effect):

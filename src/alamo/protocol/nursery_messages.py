@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from alamo.protocol.messages import Message
+from alamo.protocol.message import Message
 
 
 class NurserySetup(Message):

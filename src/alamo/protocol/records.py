@@ -7,7 +7,7 @@ import msgspec
 _encode = msgspec.msgpack.Encoder().encode
 
 #: ``Record.status``
-OK, RAISED, LOST = 0, 1, 2
+OK, RAISED, LOST, STOPPED = 0, 1, 2, 3
 #: Streams of a task, as they are named in a handle inside an argument.
 RESULT, STDOUT, STDERR = 0, 1, 2
 
@@ -23,8 +23,8 @@ class Record(msgspec.Struct, array_like=True, gc=False):
     a Record begins with 0x90-0x9f; no bytes at all mean ``None``.
 
     ``value`` is a pickle (OK), a packed exception (RAISED) or msgpack of ``LostInfo``
-    (LOST).  With ``block`` its out-of-band buffers, and the pickle itself when ``value``
-    is empty, lie in a shared block at the (offset, size) pairs of ``spans``.
+    (LOST) or ``StopInfo`` (STOPPED).  With ``block`` its out-of-band buffers, and the pickle
+    itself when ``value`` is empty, lie in a shared block at the (offset, size) pairs of ``spans``.
     """
 
     status: int = OK
@@ -43,6 +43,25 @@ class LostInfo(msgspec.Struct, array_like=True, gc=False):
     signal: int
     exit_status: int
     cause: str
+
+
+#: ``StopInfo.kind``
+TIMEOUT, CANCELLED, MEMORY = "timeout", "cancelled", "memory"
+
+
+class StopInfo(msgspec.Struct, array_like=True, gc=False):
+    """Why alamo ended a running task.
+
+    ``limit`` and ``used``: seconds of a TIMEOUT, bytes of MEMORY; ``reason`` of a CANCELLED one is
+    the user's.
+    """
+
+    kind: str
+    host: str
+    pid: int
+    limit: float = 0.0
+    used: float = 0.0
+    reason: str = ""
 
 
 def as_record(outcome: bytes) -> Record | None:
