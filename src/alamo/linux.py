@@ -20,6 +20,9 @@ _MADV_DONTNEED = 4
 _MADV_POPULATE_WRITE = 23
 _PUNCH_HOLE_KEEP_SIZE = 3
 _READ_BYTES = 1 << 14
+#: When memory runs out: what tasks start goes first, then workers; manager and client last.
+WORKER_OOM_SCORE = 800
+CHILD_OOM_SCORE = 1000
 #: Some kernels are built without this list; then all processes are looked at.
 _KEEPS_CHILDREN = os.path.exists("/proc/thread-self/children")
 #: Marked processes are looked for this often: one may have been forked while others were killed.
