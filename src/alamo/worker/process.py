@@ -32,7 +32,7 @@ from alamo.protocol.messages import (
     ToWorker,
 )
 from alamo.protocol.nursery_messages import NurserySetup
-from alamo.worker import output
+from alamo.worker import bindings, output
 from alamo.worker.arrays import ArrayRunner
 from alamo.worker.context import context
 from alamo.worker.inputs import ChunkInputs
@@ -144,6 +144,11 @@ class Worker:
         self._outbox.sendall(encode(Stopped(seq, self._epoch)))
 
 
+def _go_first() -> None:
+    """In a child that a task forks; others keep the worker's score unless they are told."""
+    linux.raise_oom_score(linux.CHILD_OOM_SCORE)
+
+
 def worker_main(number: int, fds: list[int], setup: NurserySetup, binding: Binding) -> None:
     """Body of a freshly forked worker; does not return.
 
@@ -160,6 +165,8 @@ def worker_main(number: int, fds: list[int], setup: NurserySetup, binding: Bindi
             resource.RLIMIT_NOFILE, (setup.files, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
         )
         linux.become_subreaper()
+        linux.raise_oom_score(linux.WORKER_OOM_SCORE)
+        os.register_at_fork(after_in_child=_go_first)
         linux.keep_freed_memory()
         linux.set_process_name(f"alamo-worker-{number}")
         devnull = os.open(os.devnull, os.O_RDONLY)
@@ -168,6 +175,7 @@ def worker_main(number: int, fds: list[int], setup: NurserySetup, binding: Bindi
         output.install(fds[2], fds[3])
         sys.path[:] = map(os.fsdecode, setup.sys_path)
         sys.argv[:] = ["alamo-worker"]
+        bindings.apply(binding)
         sock = socket.socket(fileno=fds[0])
         sock.setblocking(True)
         memory = SharedMemory(fds[1])
