@@ -77,7 +77,7 @@ class Limits:
             info = StopInfo(TIMEOUT, host, worker.pid, terms.timeout_s, has_run_s)
             self._service.stopper.ask(worker, seq, info)
         elif terms.memory_bytes and worker.number in self._memory:
-            used = self._memory[worker.number].used_bytes()
-            if used > terms.memory_bytes:
+            used = self._memory[worker.number].exceeds(terms.memory_bytes)
+            if used:
                 info = StopInfo(MEMORY, host, worker.pid, terms.memory_bytes, used)
                 self._service.stopper.ask(worker, seq, info)
