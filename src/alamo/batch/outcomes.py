@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alamo.batch import forks
 from alamo.batch.expanded import ExpandedArray, member
+from alamo.batch.timeline import Timeline
 from alamo.batch.uids import UidIndex
 from alamo.batch.values import SKIPPED, Values
 from alamo.core.edges import Columns
@@ -45,6 +46,7 @@ class Program(Values):
         edges: what waits for what; ``None`` if nothing does.
         functions: runs of elements: the first, and a function number for all or for each.
         function_names: what the functions are called, by number.
+        timeline: when and where its tasks ran.
     """
 
     def __init__(self, number: int, client: Client) -> None:
@@ -59,6 +61,7 @@ class Program(Values):
         #: When the tasks of a stream were started, and when frames of outcomes came in.
         self.begun_s = array("d")
         self._frames_s = array("d")
+        self.timeline = Timeline()
         #: Tasks started one by one go into one program, which grows; otherwise it was compiled.
         self.is_stream = False
         self.growing = False
@@ -100,6 +103,10 @@ class Program(Values):
         position = self._where[element]
         began_s = self.begun_s[element] if self.is_stream else None
         return began_s, self._frames_s[position >> 32] if 0 < position < SKIPPED else None
+
+    def attempts_made(self, element: int) -> int:
+        """How often an element, which has ended, was started."""
+        return 1
 
     # -- shape ---------------------------------------------------------------------------
 
@@ -166,6 +173,7 @@ class Program(Values):
             base = (len(self._frames) << 32) + 1
             self._frames.append(frame)
             self._frames_s.append(time.monotonic())
+            self.timeline.add(message.timing)
             where = self._where
             first = message.first
             elements: Any = range(first, first + count)

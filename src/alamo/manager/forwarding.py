@@ -12,6 +12,7 @@ from alamo.manager.dealing import failure_record
 from alamo.manager.programs import ProgramData
 from alamo.manager.settling import replaced
 from alamo.protocol import messages as msg
+from alamo.protocol.marks import Timing
 from alamo.protocol.records import block_of
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Forwarder:
         payload: bytes,
         failed: tuple[int, ...] = (),
         blocks: tuple[tuple[int, int], ...] = (),
+        timing: Timing | None = None,
     ) -> None:
         """Pass outcomes on to the client, unopened, and keep those that other tasks need."""
         data = self._service.programs[number]
@@ -75,7 +77,9 @@ class Forwarder:
             column = b"" if is_range else _column(elements)
             linger_s = self._linger_s(number, len(elements))
             client.connection.send(
-                msg.Results(data.remote, elements[0], column, ends, payload, failed, blocks),
+                msg.Results(
+                    data.remote, elements[0], column, ends, payload, failed, blocks, timing
+                ),
                 linger_s=linger_s,
             )
             if client.connection.queued_bytes > QUEUE_MAX_BYTES:

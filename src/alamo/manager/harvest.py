@@ -19,6 +19,8 @@ from alamo.manager.settling import Outcomes, settle
 from alamo.manager.worker_process import WorkerProcess
 from alamo.protocol import messages as msg
 from alamo.protocol.layout import BUFFERS, FREE, PAYLOAD_BYTES, SharedMemory
+from alamo.protocol.marks import Timing
+from alamo.worker.stats import marks_of
 
 if TYPE_CHECKING:
     from alamo.manager.service import Service
@@ -52,12 +54,14 @@ class Harvester:
             if message.upto > len(chunk.elements):
                 raise ProtocolError("outcomes of elements that it does not hold")
             news = news_of(worker.memory, message, base)
+            marks = message.marks or marks_of(worker.memory.marks[message.buffer])
         except ProtocolError as error:
             self._spoiled(worker, str(error))
             return
         failed = tuple([p - base for p in message.failed if p >= base])
         blocks = tuple([(p - base, block) for p, block in message.blocks if p >= base])
-        found = Outcomes(chunk.elements[base : message.upto], *news, failed, blocks)
+        timing = Timing(worker.pid, marks, base - message.first)
+        found = Outcomes(chunk.elements[base : message.upto], *news, failed, blocks, timing)
         number = chunk.program.number
         again: Sequence[int] = ()
         if worker.stop is not None or (failed and self._service.programs[number].terms):

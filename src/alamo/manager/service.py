@@ -38,6 +38,7 @@ from alamo.manager.stopping import Stopper
 from alamo.manager.worker_process import WorkerProcess
 from alamo.protocol import messages as msg
 from alamo.protocol import nursery_messages
+from alamo.protocol.marks import Timing
 
 if TYPE_CHECKING:
     from alamo.manager.metrics import Metrics
@@ -66,7 +67,7 @@ class Service:
         self._depth = DepthWatch(self)
         self.logs = LogRelay(self)
         #: What the elements that dead workers were running have come to.
-        self._dead: dict[int, bytes] = {}
+        self._dead: dict[int, tuple[bytes, Timing | None]] = {}
         self.harvester = Harvester(self)
         self.forwarder = Forwarder(self)
         self.stopper = Stopper(self)
@@ -194,17 +195,17 @@ class Service:
         if chunk is not None and running >= reported:
             data, element = self.programs[chunk.program.number], chunk.elements[seq - chunk.seq]
             again = bool(to_retry(chunk.program, data, [element], [outcome], [0]))
-        self._dead[worker.number] = outcome
+        self._dead[worker.number] = outcome, deaths.lost_timing(worker)
         self.drive(ev.WorkerLost(worker.number, seq, running >= reported, again))
         del self._dead[worker.number]
 
     def _element_lost(self, effect: ev.ElementLost) -> None:
-        outcome = self._dead[effect.worker]
+        outcome, timing = self._dead[effect.worker]
         if effect.again:
             self.forwarder.attempt_failed(effect.program, effect.element, outcome)
             return
         ends = len(outcome).to_bytes(4, "little")
-        self.forwarder.forward(effect.program, [effect.element], ends, outcome, (0,))
+        self.forwarder.forward(effect.program, [effect.element], ends, outcome, (0,), timing=timing)
 
     # -- programs ----------------------------------------------------------------------
 

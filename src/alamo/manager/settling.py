@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from alamo.core.chunks import Chunk
 from alamo.manager.retrying import to_retry
 from alamo.manager.worker_process import WorkerProcess
+from alamo.protocol.marks import Timing
 
 if TYPE_CHECKING:
     from alamo.manager.service import Service
@@ -23,6 +24,7 @@ class Outcomes(NamedTuple):
     payload: bytes
     failed: tuple[int, ...] = ()
     blocks: tuple[tuple[int, int], ...] = ()
+    timing: Timing | None = None
 
     def pieces(self) -> list[bytes]:
         """The outcomes one by one."""
@@ -42,7 +44,15 @@ class Outcomes(NamedTuple):
             b"".join([pieces[p] for p in positions]),
             tuple([at[p] for p in self.failed if p in at]),
             tuple([(at[p], block) for p, block in self.blocks if p in at]),
+            self._timing_of(positions),
         )
+
+    def _timing_of(self, positions: Sequence[int]) -> Timing | None:
+        timing = self.timing
+        if timing is None:
+            return None
+        at = [timing.skip + p for p in positions]  # it has no column yet: this comes of a worker
+        return Timing(timing.pid, timing.marks, positions=array("I", at).tobytes())
 
 
 def settle(
@@ -69,6 +79,7 @@ def settle(
             *replaced(found.ends, found.payload, stopped),
             tuple(sorted({*found.failed, *stopped})),
             tuple([pair for pair in found.blocks if pair[0] not in stopped]),
+            found.timing,
         )
     pieces = found.pieces()
     again = to_retry(chunk.program, data, found.elements, pieces, found.failed)

@@ -21,8 +21,8 @@ from alamo import linux
 from alamo.core import events as ev
 from alamo.core.chunks import Chunk
 from alamo.manager.worker_process import Stop, WorkerProcess
+from alamo.protocol import shortening
 from alamo.protocol.records import CANCELLED, STOPPED, Record, StopInfo, as_record
-from alamo.worker import output
 
 if TYPE_CHECKING:
     from alamo.manager.service import Service
@@ -128,7 +128,9 @@ class Stopper:
         stop = worker.stop
         if stop is None or stop.seq != seq:
             return None
-        return stopped_record(stop.info, output.read(worker.stdout), output.read(worker.stderr))
+        return stopped_record(
+            stop.info, shortening.read(worker.stdout), shortening.read(worker.stderr)
+        )
 
 
 def stopped_record(info: StopInfo, stdout: bytes, stderr: bytes) -> bytes:
