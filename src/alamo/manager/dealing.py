@@ -55,8 +55,9 @@ class Dealer:
             gifts = data.gifts_of(chunk.elements)
             blocks = self._service.blocks
             message.gifts = tuple([g for g in gifts if blocks.is_only_use(g[1])])
-        if chunk.grant is not None and not chunk.need.bound:
-            message.binding = self._service.inquiries.wire_grant(chunk.grant)
+        grant = chunk.grant
+        if grant is not None and (grant.cores > 1 or grant.gpus or grant.cpus):
+            message.binding = self._service.inquiries.wire_grant(grant)
         for source, _ in message.inputs:
             for block in data.kept_blocks.get(source, ()):
                 if not self._service.blocks.is_of(block, worker.connection):

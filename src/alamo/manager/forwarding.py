@@ -151,13 +151,11 @@ class Forwarder:
         if data.inputs or data.objects or data.is_array:
             self._ended(data, elements)
 
-    def attempt_failed(self, number: int, element: int, outcome: bytes) -> None:
-        """An attempt failed, and the element is tried again."""
+    def attempt_failed(self, number: int, element: int, outcome: bytes, delay_s: float) -> None:
+        """An attempt failed, and the element is tried again after ``delay_s``."""
         data = self._service.programs[number]
-        program = self._service.scheduler.programs.get(number)
         client = self._service.clients.get(data.client)
-        if client is not None and program is not None:
-            delay_s = program.backoff_s(element)
+        if client is not None:
             client.connection.send(msg.AttemptFailed(data.remote, element, outcome, delay_s))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from alamo.core.chunks import Chunk
 from alamo.manager.memory import MemoryWatch
+from alamo.manager.stopping import chunk_at
 from alamo.manager.worker_process import WorkerProcess
 from alamo.protocol.records import MEMORY, TIMEOUT, StopInfo
 
@@ -59,7 +60,7 @@ class Limits:
                 self.gone(worker)
                 continue
             seq = worker.running_seq([(c.number, c.seq, c.end_seq) for c in known.chunks])
-            chunk = next((c for c in known.chunks if c.seq <= seq < c.end_seq), None)
+            chunk = chunk_at(known, seq)
             if chunk is not None:
                 self._look(worker, chunk, seq, worker.has_run_for_s(now_ns))
         self._ticking = bool(self._watched)

@@ -10,9 +10,10 @@ import logging
 import socket
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from alamo.core import events as ev
+from alamo.core.attempts import backoff_s
 from alamo.core.scheduler import Scheduler
 from alamo.core.session import End, Session
 from alamo.core.terms import Binding
@@ -34,7 +35,7 @@ from alamo.manager.pool import Pool
 from alamo.manager.programs import ProgramData
 from alamo.manager.recalls import recall
 from alamo.manager.retrying import to_retry
-from alamo.manager.stopping import Stopper
+from alamo.manager.stopping import Stopper, chunk_at
 from alamo.manager.worker_process import WorkerProcess
 from alamo.protocol import messages as msg
 from alamo.protocol import nursery_messages
@@ -44,6 +45,14 @@ if TYPE_CHECKING:
     from alamo.manager.metrics import Metrics
 
 log = logging.getLogger("alamo.manager")
+
+
+class Death(NamedTuple):
+    """What the element that a dead worker was running has come to."""
+
+    outcome: bytes
+    timing: Timing | None
+    delay_s: float  # before its next attempt, if there is one
 
 
 class Service:
@@ -67,7 +76,7 @@ class Service:
         self._depth = DepthWatch(self)
         self.logs = LogRelay(self)
         #: What the elements that dead workers were running have come to.
-        self._dead: dict[int, tuple[bytes, Timing | None]] = {}
+        self._dead: dict[int, Death] = {}
         self.harvester = Harvester(self)
         self.forwarder = Forwarder(self)
         self.stopper = Stopper(self)
@@ -190,22 +199,24 @@ class Service:
         outcome = Stopper.lost_record(worker, seq) or deaths.lost_record(worker, self.host)
         if worker.stop is None:
             log.warning("worker %d (pid %d) died: %s", worker.number, worker.pid, worker.status)
-        again = False
-        chunk = known.chunk_at(seq)
+        again, delay_s = False, 0.0
+        chunk = chunk_at(known, seq)
         if chunk is not None and running >= reported:
             data, element = self.programs[chunk.program.number], chunk.elements[seq - chunk.seq]
             again = bool(to_retry(chunk.program, data, [element], [outcome], [0]))
-        self._dead[worker.number] = outcome, deaths.lost_timing(worker)
+            delay_s = backoff_s(chunk.program, element)
+        self._dead[worker.number] = Death(outcome, deaths.lost_timing(worker), delay_s)
         self.drive(ev.WorkerLost(worker.number, seq, running >= reported, again))
         del self._dead[worker.number]
 
     def _element_lost(self, effect: ev.ElementLost) -> None:
-        outcome, timing = self._dead[effect.worker]
+        death = self._dead[effect.worker]
+        number, element = effect.program, effect.element
         if effect.again:
-            self.forwarder.attempt_failed(effect.program, effect.element, outcome)
+            self.forwarder.attempt_failed(number, element, death.outcome, death.delay_s)
             return
-        ends = len(outcome).to_bytes(4, "little")
-        self.forwarder.forward(effect.program, [effect.element], ends, outcome, (0,), timing=timing)
+        ends = len(death.outcome).to_bytes(4, "little")
+        self.forwarder.forward(number, [element], ends, death.outcome, (0,), timing=death.timing)
 
     # -- programs ----------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
+from alamo.core.attempts import backoff_s
 from alamo.core.chunks import Chunk
 from alamo.manager.retrying import to_retry
 from alamo.manager.worker_process import WorkerProcess
@@ -86,7 +87,9 @@ def settle(
     if not again:
         return found, again, found
     for position in again:
-        service.forwarder.attempt_failed(data.number, found.elements[position], pieces[position])
+        element = found.elements[position]
+        delay_s = backoff_s(chunk.program, element)
+        service.forwarder.attempt_failed(data.number, element, pieces[position], delay_s)
     kept = set(range(len(pieces))).difference(again)
     return found, again, found.only(sorted(kept))
 

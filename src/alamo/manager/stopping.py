@@ -20,6 +20,7 @@ import msgspec
 from alamo import linux
 from alamo.core import events as ev
 from alamo.core.chunks import Chunk
+from alamo.core.workers import Worker
 from alamo.manager.worker_process import Stop, WorkerProcess
 from alamo.protocol import shortening
 from alamo.protocol.records import CANCELLED, STOPPED, Record, StopInfo, as_record
@@ -54,7 +55,8 @@ class Stopper:
             return
         info = self._reasons.pop((effect.worker, effect.seq), None)
         if info is None:
-            chunk = self._chunk_of(worker, effect.seq)
+            known = self._service.scheduler.pool.workers.get(worker.number)
+            chunk = chunk_at(known, effect.seq) if known is not None else None
             reason = "" if chunk is None else self._service.programs[chunk.program.number].cancelled
             info = StopInfo(CANCELLED, self._service.host, worker.pid, reason=reason)
         worker.stop = Stop(effect.seq, info)
@@ -83,11 +85,6 @@ class Stopper:
                 self._service.cancel(number, None, "the task that submitted it was ended")
 
         self._service.loop.at_round_end(cancel)  # now effects are being carried out
-
-    def _chunk_of(self, worker: WorkerProcess, seq: int) -> Chunk | None:
-        known = self._service.scheduler.pool.workers.get(worker.number)
-        chunks = known.chunks if known is not None else []
-        return next((c for c in chunks if c.seq <= seq < c.end_seq), None)
 
     @staticmethod
     def _runs_on(worker: WorkerProcess, seq: int) -> bool:
@@ -131,6 +128,11 @@ class Stopper:
         return stopped_record(
             stop.info, shortening.read(worker.stdout), shortening.read(worker.stderr)
         )
+
+
+def chunk_at(worker: Worker, seq: int) -> Chunk | None:
+    """The chunk of a worker in which an element of its sequence lies."""
+    return next((c for c in worker.chunks if c.seq <= seq < c.end_seq), None)
 
 
 def stopped_record(info: StopInfo, stdout: bytes, stderr: bytes) -> bytes:
