@@ -367,15 +367,19 @@ def _function_at(message: msg.Chunk, position: int) -> int:
     return memoryview(message.functions).cast("I")[position]
 
 
-class _Output(io.StringIO):
-    """Stays open when a task closes it."""
+class _Output(io.TextIOWrapper):
+    """Takes bytes too, through ``buffer``; stays open when a task closes it."""
+
+    def __init__(self) -> None:
+        self.bytes = io.BytesIO()
+        super().__init__(self.bytes, "utf-8", "backslashreplace", newline="", write_through=True)
 
     def close(self) -> None:
         """Do nothing."""
 
 
-def _bytes_of(text: io.StringIO) -> bytes:
-    return shortening.shortened(text.getvalue().encode("utf-8", "backslashreplace"))
+def _bytes_of(text: _Output) -> bytes:
+    return shortening.shortened(text.bytes.getvalue())
 
 
 def _cut_traceback(error: BaseException) -> None:
