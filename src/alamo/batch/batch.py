@@ -37,6 +37,7 @@ from alamo.core.access import (
 )
 from alamo.core.paths import is_path_type
 from alamo.errors import GraphError, UsageError
+from alamo.policy import Policy
 
 __all__ = [
     "AsyncDict",
@@ -45,6 +46,7 @@ __all__ = [
     "CommunicationDomain",
     "CommunicationObject",
     "DataAccess",
+    "Policy",
     "Task",
     "default_timeout",
 ]
