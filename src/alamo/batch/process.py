@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import msgspec
 
 from alamo.batch.process_options import (
     check_environment,
@@ -15,18 +17,19 @@ from alamo.batch.process_options import (
 )
 from alamo.batch.redirections import Redirections
 from alamo.batch.results import AsyncDict
+from alamo.batch.task import Task, _Function
 from alamo.core.access import DataAccess
 from alamo.core.paths import absolute_path
 from alamo.errors import UsageError
 from alamo.protocol.commands import Command
-from alamo.protocol.output_form import PLAIN
 from alamo.worker import executables
-
-if TYPE_CHECKING:
-    from alamo.batch.task import Task
 
 _SHELL = "/bin/sh"
 Text = str | bytes | os.PathLike[Any] | AsyncDict
+
+
+class _Process(_Function, gc=False, eq=False):
+    """A task that runs an executable: it calls the worker's function for that."""
 
 
 class Processes:
@@ -137,7 +140,7 @@ class Processes:
             umask=umask,
             identity=identity_of(user, group, extra_groups),
         )
-        task: Task = self.function(
+        call = self.function(
             executables.run,
             *_arguments(command, streams.stdin, environment),
             callback_func=callback_func,
@@ -147,7 +150,8 @@ class Processes:
             name=name if name is not None else _name(command),
             **options,
         )
-        task.form = form if form != PLAIN else None  # type: ignore[attr-defined]
+        task = _Process(*msgspec.structs.astuple(call))
+        task.form = form
         return task
 
 
