@@ -13,8 +13,9 @@ from alamo.batch.array_task import _Array, let_go, open_array
 from alamo.batch.compiler import PAGE, Compiler
 from alamo.batch.expanded import Countdown, ExpandedArray
 from alamo.batch.functions import name_of
-from alamo.batch.outcomes import Callback, Program
+from alamo.batch.outcomes import Program
 from alamo.batch.task import StartRight, Task, _Compiled, _Function
+from alamo.batch.watched import Callback
 from alamo.core.access import READ, WRITE
 from alamo.errors import AlamoError, GraphError, UsageError
 from alamo.protocol import messages as msg

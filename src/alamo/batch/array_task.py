@@ -10,12 +10,14 @@ from typing import Any, overload
 from alamo.batch.array_program import ArrayProgram
 from alamo.batch.array_view import ArrayView, Outcome
 from alamo.batch.expanded import Countdown, ExpandedArray
-from alamo.batch.feeding import Feeder, Source
+from alamo.batch.feeding import Feeder
 from alamo.batch.functions import name_of
-from alamo.batch.outcomes import Callback, Program
+from alamo.batch.outcomes import Program
 from alamo.batch.results import STREAMS, AsyncDict, compiling
+from alamo.batch.sources import Source
 from alamo.batch.task import Task, _Call
 from alamo.batch.waiting import default_timeout
+from alamo.batch.watched import Callback
 from alamo.errors import UsageError
 from alamo.protocol import messages as msg
 from alamo.protocol.placeholders import array_output

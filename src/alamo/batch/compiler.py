@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from alamo.batch.arguments import blame_argument
 from alamo.batch.functions import Function, Functions
-from alamo.batch.outcomes import Callback
 from alamo.batch.results import compiling
 from alamo.batch.shared import SHARED_MIN_BYTES, SharedObjects, long_texts, send_and_close
 from alamo.batch.task import Task, _Function
+from alamo.batch.watched import Callback
 from alamo.core import graph
 from alamo.core.edges import Columns
 from alamo.core.hazards import HazardTracker

@@ -10,10 +10,11 @@ from array import array
 from typing import TYPE_CHECKING, Any
 
 from alamo.batch.arguments import blame_argument
-from alamo.batch.outcomes import Callback, Program
+from alamo.batch.outcomes import Program
 from alamo.batch.program_functions import ProgramFunctions
 from alamo.batch.results import compiling
 from alamo.batch.shared import SharedObjects, send_and_close
+from alamo.batch.watched import Callback
 from alamo.errors import AlamoError, SerializationError, UsageError
 from alamo.protocol import messages as msg
 from alamo.protocol.importable import importable
