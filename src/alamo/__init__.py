@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from alamo.batch.many import FIRST_EXCEPTION as FIRST_EXCEPTION
     from alamo.batch.many import as_completed as as_completed
     from alamo.batch.many import wait as wait
+    from alamo.batch.task_stats import TaskStats as TaskStats
     from alamo.errors import AlamoError as AlamoError
     from alamo.errors import AuthenticationFailed as AuthenticationFailed
     from alamo.errors import BatchBroken as BatchBroken
@@ -60,6 +61,7 @@ _BATCH = (
     "default_timeout",
 )
 _ARRAYS = ("Outcome",)
+_STATS = ("TaskStats",)
 _MANY = ("ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION", "as_completed", "wait")
 _EXECUTOR = ("AlamoExecutor", "ExecutorBroken")
 _POLICY = ("Policy",)
@@ -80,13 +82,23 @@ _ERRORS = (
 _HOME = (
     dict.fromkeys(_BATCH, "alamo.batch.batch")
     | dict.fromkeys(_ARRAYS, "alamo.batch.array_view")
+    | dict.fromkeys(_STATS, "alamo.batch.task_stats")
     | dict.fromkeys(_MANY, "alamo.batch.many")
     | dict.fromkeys(_EXECUTOR, "alamo.executor")
     | dict.fromkeys(_POLICY, "alamo.policy")
     | dict.fromkeys(_ERRORS, "alamo.errors")
 )
 
-__all__ = ["__version__", *_BATCH, *_ARRAYS, *_MANY, *_EXECUTOR, *_POLICY, *_ERRORS]  # noqa: PLE0604
+__all__ = [  # noqa: PLE0604
+    "__version__",
+    *_BATCH,
+    *_ARRAYS,
+    *_STATS,
+    *_MANY,
+    *_EXECUTOR,
+    *_POLICY,
+    *_ERRORS,
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -14,7 +14,8 @@ from alamo.batch.compiler import PAGE, Compiler
 from alamo.batch.expanded import Countdown, ExpandedArray
 from alamo.batch.functions import name_of
 from alamo.batch.outcomes import Program
-from alamo.batch.task import StartRight, Task, _Compiled, _Function
+from alamo.batch.start_right import StartRight
+from alamo.batch.task import Task, _Compiled, _Function
 from alamo.batch.watched import Callback
 from alamo.core.access import READ, WRITE
 from alamo.errors import AlamoError, GraphError, UsageError

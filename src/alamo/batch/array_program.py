@@ -21,6 +21,7 @@ from alamo.protocol.pickling import ATOMS_PROTOCOL
 
 if TYPE_CHECKING:
     from alamo.batch.client import Client
+    from alamo.batch.task_stats import TaskStats
 
 
 log = logging.getLogger("alamo")
@@ -273,6 +274,12 @@ class ArrayProgram(Program, ArrayView):
     def text_at(self, index: int, stream: int) -> str:
         """What an element printed."""
         return self.text(index, stream)
+
+    def stats_at(self, index: int) -> TaskStats | None:
+        """What is known of an element's run."""
+        from alamo.batch.task_stats import stats_of  # for those who ask for it
+
+        return stats_of(self, index)
 
     # -- what goes out -------------------------------------------------------------------
 

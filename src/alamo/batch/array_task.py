@@ -16,6 +16,7 @@ from alamo.batch.outcomes import Program
 from alamo.batch.results import STREAMS, AsyncDict, compiling
 from alamo.batch.sources import Source
 from alamo.batch.task import Task, _Call
+from alamo.batch.task_stats import ArrayStats
 from alamo.batch.waiting import default_timeout
 from alamo.batch.watched import Callback
 from alamo.errors import UsageError
@@ -290,6 +291,13 @@ class _Array(_Call, gc=False, eq=False):
         if tuid is not None and tuid != self._uid:
             raise UsageError(f"uid {tuid!r} is not that of {self.title()}; leave it out")
         return -1
+
+    @property
+    def stats(self) -> ArrayStats:
+        """When and where each element ran and what it took: ``array.stats[i]`` is a ``TaskStats``,
+        ``None`` until that element has ended.
+        """
+        return ArrayStats(self.view)
 
     def raise_failures(self) -> None:
         """Raise the exceptions of all failed elements as one ExceptionGroup, if there are any."""

@@ -9,6 +9,7 @@ import msgspec
 
 if TYPE_CHECKING:
     from alamo.batch.arrivals import Arrivals
+    from alamo.batch.task_stats import TaskStats
 
 #: Indices that an error names.
 _NAMED = 10
@@ -94,6 +95,10 @@ class ArrayView(ABC):
     @abstractmethod
     def text_at(self, index: int, stream: int) -> str:
         """What an element that has ended printed."""
+
+    @abstractmethod
+    def stats_at(self, index: int) -> TaskStats | None:
+        """What is known of an element's run, if it has ended."""
 
     @abstractmethod
     def values(self) -> tuple[list[Any], dict[int, BaseException]]:

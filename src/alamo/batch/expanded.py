@@ -13,6 +13,7 @@ from alamo.batch.waiting import deadline_of, left_until
 if TYPE_CHECKING:
     from alamo.batch.arrivals import Arrivals
     from alamo.batch.outcomes import Program
+    from alamo.batch.task_stats import TaskStats
 
 
 class ExpandedArray(ArrayView):
@@ -86,6 +87,12 @@ class ExpandedArray(ArrayView):
     def text_at(self, index: int, stream: int) -> str:
         """What an element printed."""
         return self.program.text(self.elements[index], stream)
+
+    def stats_at(self, index: int) -> TaskStats | None:
+        """What is known of an element's run."""
+        from alamo.batch.task_stats import stats_of  # for those who ask for it
+
+        return stats_of(self.program, self.elements[index])
 
     def values(self) -> tuple[list[Any], dict[int, BaseException]]:
         """The values of all, and the errors of those that failed."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from alamo.batch import forks
 from alamo.batch.expanded import ExpandedArray, member
+from alamo.batch.timeline import Timeline
 from alamo.batch.uids import UidIndex
 from alamo.batch.values import SKIPPED
 from alamo.batch.watched import Callback, Watched
@@ -36,6 +37,7 @@ class Program(Watched):
         edges: what waits for what; ``None`` if nothing does.
         functions: runs of elements: the first, and a function number for all or for each.
         function_names: what the functions are called, by number.
+        timeline: when and where its tasks ran.
     """
 
     def __init__(self, number: int, client: Client) -> None:
@@ -47,6 +49,7 @@ class Program(Watched):
         #: When the tasks of a stream were started, and when frames of outcomes came in.
         self.begun_s = array("d")
         self._frames_s = array("d")
+        self.timeline = Timeline()
         #: Tasks started one by one go into one program, which grows; otherwise it was compiled.
         self.is_stream = False
         self.growing = False
@@ -83,6 +86,10 @@ class Program(Watched):
         position = self._where[element]
         began_s = self.begun_s[element] if self.is_stream else None
         return began_s, self._frames_s[position >> 32] if 0 < position < SKIPPED else None
+
+    def attempts_made(self, element: int) -> int:
+        """How often an element, which has ended, was started."""
+        return 1
 
     # -- shape ---------------------------------------------------------------------------
 
@@ -149,6 +156,7 @@ class Program(Watched):
             base = (len(self._frames) << 32) + 1
             self._frames.append(frame)
             self._frames_s.append(time.monotonic())
+            self.timeline.add(message.timing)
             where = self._where
             first = message.first
             elements: Any = range(first, first + count)

@@ -264,6 +264,17 @@ class Task(msgspec.Struct, gc=False, eq=False):
         """What the task's callback raised, if it did."""
         return None if self.program is None else self.program.callback_errors.get(self.index)
 
+    @property
+    def stats(self) -> Any:
+        """When and where it ran and what it took, a ``TaskStats``; ``None`` until it has ended,
+        and if it did not run.  Of a compiled task those of its subtasks by uid.
+        """
+        from alamo.batch.task_stats import StatsByUid, stats_of  # for those who ask for it
+
+        if self.program is None:
+            return None
+        return stats_of(self.program, self.index) if self.index >= 0 else StatsByUid(self)
+
     def element_of(self, tuid: int | None) -> int:
         """The element of the program that a uid means.
 
@@ -322,20 +333,6 @@ class _Compiled(Task, gc=False, eq=False):
     arrays: Any = ()
     #: Nobody else refers to it, so it goes when the user's last reference to the task does.
     start_right: Any = None
-
-
-class StartRight:
-    """Held by a compiled task: when it goes before the start, the program will never run."""
-
-    __slots__ = ("_program",)
-
-    def __init__(self, program: Program) -> None:
-        self._program = program
-
-    def __del__(self) -> None:
-        """May run in any thread, in the middle of anything: leave it for the next send."""
-        if not self._program.started:
-            self._program.client.never_started.append(self._program)
 
 
 def _as_tuple(accesses: Any) -> tuple[Any, ...]:

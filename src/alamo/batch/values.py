@@ -72,6 +72,13 @@ class Values:
         self._opening = threading.RLock()
         self._unread_blocks = {}
 
+    def place(self, element: int) -> tuple[int, int] | None:
+        """Frame and position of an element's outcome; ``None`` if there is none."""
+        position = self._where[element]
+        if position in (0, SKIPPED):
+            return None
+        return position >> 32, (position & _POSITION) - 1
+
     def value(self, element: int) -> Any:
         """The result of a task whose outcome is known; raises its exception.
 

@@ -18,6 +18,8 @@ from alamo.manager import deaths
 from alamo.manager.pool import WorkerProcess
 from alamo.protocol import messages as msg
 from alamo.protocol.layout import BUFFERS, FREE, PAYLOAD_BYTES, SharedMemory
+from alamo.protocol.marks import Timing
+from alamo.worker.stats import marks_of
 
 if TYPE_CHECKING:
     from alamo.manager.service import Service
@@ -50,6 +52,7 @@ class Harvester:
             if message.upto > len(chunk.elements):
                 raise ProtocolError("outcomes of elements that it does not hold")
             news = news_of(worker.memory, message, base)
+            marks = message.marks or marks_of(worker.memory.marks[message.buffer])
         except ProtocolError as error:
             self._spoiled(worker, str(error))
             return
@@ -59,6 +62,7 @@ class Harvester:
             *news,
             tuple([p - base for p in message.failed if p >= base]),
             tuple([(p - base, block) for p, block in message.blocks if p >= base]),
+            Timing(worker.pid, marks, base - message.first),
         )
         share = (message.upto - base) / (message.upto - message.first)
         self._service.drive(

@@ -33,6 +33,7 @@ from alamo.manager.programs import ProgramData
 from alamo.manager.recalls import recall
 from alamo.protocol import messages as msg
 from alamo.protocol import nursery_messages
+from alamo.protocol.marks import Timing
 from alamo.protocol.records import block_of
 
 if TYPE_CHECKING:
@@ -184,6 +185,7 @@ class Service:
         payload: bytes,
         failed: tuple[int, ...] = (),
         blocks: tuple[tuple[int, int], ...] = (),
+        timing: Timing | None = None,
     ) -> None:
         """Pass outcomes on to the client, unopened, and keep those that other tasks need."""
         data = self.programs[number]
@@ -213,7 +215,9 @@ class Service:
             column = b"" if is_range else _column(elements)
             linger_s = self._linger_s(number, len(elements))
             client.connection.send(
-                msg.Results(data.remote, elements[0], column, ends, payload, failed, blocks),
+                msg.Results(
+                    data.remote, elements[0], column, ends, payload, failed, blocks, timing
+                ),
                 linger_s=linger_s,
             )
             if client.connection.queued_bytes > QUEUE_MAX_BYTES:
@@ -299,7 +303,8 @@ class Service:
         worker = self._dead[worker_number]
         log.warning("worker %d (pid %d) died: %s", worker_number, worker.pid, worker.status)
         payload = deaths.lost_record(worker, self.host)
-        self.forward(number, [element], len(payload).to_bytes(4, "little"), payload, (0,))
+        ends, timing = len(payload).to_bytes(4, "little"), deaths.lost_timing(worker)
+        self.forward(number, [element], ends, payload, (0,), timing=timing)
 
     # -- programs ----------------------------------------------------------------------
 
