@@ -21,7 +21,9 @@ from alamo.batch.client import Client
 from alamo.batch.closing import Closing
 from alamo.batch.controls import Controls
 from alamo.batch.logs import check_log_level, set_up_logging
+from alamo.batch.options import check_priority
 from alamo.batch.results import AsyncDict, AsyncValue
+from alamo.batch.retry import Retry
 from alamo.batch.single import SingleTasks
 from alamo.batch.sources import Source
 from alamo.batch.task import Task, _Function
@@ -46,6 +48,7 @@ __all__ = [
     "CommunicationObject",
     "DataAccess",
     "Policy",
+    "Retry",
     "Task",
     "default_timeout",
 ]
@@ -133,6 +136,10 @@ class Batch(Controls, Closing):
         reads: DataAccess | Sequence[DataAccess] | None = None,
         writes: DataAccess | Sequence[DataAccess] | None = None,
         name: str | None = None,
+        timeout: float | None = None,
+        retries: int | Retry = 0,
+        policy: Policy | None = None,
+        priority: int = 0,
     ) -> Task:
         """Make a task that calls ``func(*args)`` in a worker.
 
@@ -146,11 +153,19 @@ class Batch(Controls, Closing):
                 the task has succeeded.
             reads, writes: its accesses, one or a list.
             name: shown in messages beside the uid.
+            timeout: seconds that an attempt may run before it is stopped, with all that it
+                started; then it has failed with ``TaskTimeout``.
+            retries: how often the task may run again when it failed, or a ``Retry``.
+            policy: what it needs of the machine; by default one slot.
+            priority: of tasks that are ready the higher goes first: among those of one
+                ``compile``, or among all that are started by themselves.
 
         Raises:
             TypeError: ``func`` or ``callback_func`` cannot be called.
+            UsageError: an option has a value that it cannot have.
+            PolicyError: the Batch can never give what the policy asks for.
 
-        Cost: 0.3 us.
+        Cost: 0.3 us; 0.1 us more with options.
         """
         if not callable(func):
             raise TypeError(f"a task's function must be callable, not {type(func).__qualname__}")
@@ -161,6 +176,9 @@ class Batch(Controls, Closing):
             check_callback(callback_func, callback_args)
         if args and args[-1].__class__ in MAY_BE_ACCESSES:
             args, reads, writes = lift_accesses(args, reads, writes)
+        options = None
+        if timeout is not None or retries or policy is not None or priority:
+            options = client.options.make(timeout, retries, policy, priority)
         return _Function(
             self,
             callback_func,
@@ -172,6 +190,7 @@ class Batch(Controls, Closing):
             next(client.uids),
             None,
             -1,
+            options,
             func,
             args,
         )
@@ -185,6 +204,10 @@ class Batch(Controls, Closing):
         reads: DataAccess | Sequence[DataAccess] | Callable[..., Any] | None = None,
         writes: DataAccess | Sequence[DataAccess] | Callable[..., Any] | None = None,
         name: str | None = None,
+        timeout: float | None = None,
+        retries: int | Retry = 0,
+        policy: Policy | None = None,
+        priority: int = 0,
     ) -> Task:
         """Make one task of many elements: an array, whose i-th calls ``func`` with the i-th items.
 
@@ -205,6 +228,9 @@ class Batch(Controls, Closing):
             reads, writes: accesses of the array as a whole, one or a list; or a function of an
                 element's arguments that gives that element's: then they are made at ``compile``.
             name: shown in messages beside the uid.
+            timeout, retries, policy: as in ``function``, of each element by itself.
+            priority: among the elements of all arrays and tasks that are started by themselves;
+                in a compiled task, if it is given, instead of that one's priority.
 
         Raises:
             TypeError: ``func`` cannot be called, or something cannot be iterated.
@@ -234,6 +260,7 @@ class Batch(Controls, Closing):
             False,
             name,
             next(client.uids),
+            options=client.options.make(timeout, retries, policy, priority),
             func=func,
             source=Source(iterables),
         )
@@ -244,6 +271,7 @@ class Batch(Controls, Closing):
         callback_func: Callable[..., Any] | None = None,
         callback_args: tuple[Any, ...] = (),
         name: str | None = None,
+        priority: int = 0,
     ) -> Task:
         """Make one task of a list of tasks, which run in parallel as far as their accesses allow.
 
@@ -255,6 +283,8 @@ class Batch(Controls, Closing):
             tasks_to_compile: tasks of this Batch, neither compiled nor started.
             callback_func: called here as ``callback_func(*callback_args)`` when all of
                 them have succeeded and their own callbacks have run.
+            priority: of what is ready in all that was started, the higher goes first; within
+                the compiled task the priorities of its tasks count, then the longest path.
 
         Raises:
             GraphError: (a ``RuntimeError``) the list is empty, or holds what cannot be compiled.
@@ -273,7 +303,9 @@ class Batch(Controls, Closing):
             self._client.callbacks.start()
         if not len(tasks_to_compile):
             raise GraphError("compile got an empty list; give it at least one task")
-        return compile_tasks(self, tasks_to_compile, callback_func, callback_args, name)
+        return compile_tasks(
+            self, tasks_to_compile, callback_func, callback_args, name, check_priority(priority)
+        )
 
     def _start(self, task: Task) -> Any:
         return starting.start(self, self._singles, task)

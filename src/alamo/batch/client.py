@@ -19,7 +19,9 @@ from typing import TypeVar
 from alamo.batch import forks, intake, launch, spill
 from alamo.batch.callbacks import CallbackRunner
 from alamo.batch.feeding import Feeder
+from alamo.batch.inquiries import Inquiries
 from alamo.batch.known_functions import KnownFunctions
+from alamo.batch.options import OptionsMaker
 from alamo.batch.outcomes import Program
 from alamo.batch.outlet import Outlet
 from alamo.batch.registration import await_welcome, connect, register
@@ -53,6 +55,8 @@ class Client:
         memory: where outcomes are kept.
         never_started: programs whose compiled task has gone; finalizers add to it.
         uids: numbers for new tasks.
+        inquiries: questions to the manager.
+        options: makes the options of tasks.
         feeder_class: what feeds arrays.
     """
 
@@ -78,6 +82,8 @@ class Client:
         self.never_started: deque[Program] = deque()
         self.functions = KnownFunctions(self.send)
         self.waits = Waits(self)
+        self.inquiries = Inquiries(self)
+        self.options = OptionsMaker(self)
         self.callbacks = CallbackRunner()
         self.broken: BatchBroken | None = None
         self.ended = threading.Event()
@@ -252,6 +258,7 @@ class Client:
         for program in list(self._programs.values()):
             program.break_off(error)
         self._programs.clear()
+        self.inquiries.break_off()
 
     def close(self) -> None:
         """Tell the manager that no more work comes."""

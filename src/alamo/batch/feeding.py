@@ -57,7 +57,12 @@ class Feeder:
     Args:
         function: what every element calls.
         send: sends what must come before the first page.
+
+    Attributes:
+        terms: the number of what its elements need and may do.
     """
+
+    terms = 0
 
     def __init__(
         self,
@@ -295,6 +300,7 @@ class Feeder:
             objects=objects,
             counts=counts.tobytes(),
             unused=unused,
+            terms=self.terms,
         )
         self._sent_bytes += len(args) + self._shared.take_shipped()
         self._program.add_elements(count, count)

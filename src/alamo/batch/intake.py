@@ -37,5 +37,8 @@ def take(client: Client, message: msg.Message) -> None:
             show(name, level, text)
         case msg.SlotsChanged(slots):
             client.slots = slots
+            client.options.forget()
+        case msg.Account() | msg.Machine():
+            client.inquiries.answered(message)
         case msg.Ended(reason):
             client.ended_by_manager(reason)

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from alamo.batch.options import Options
 from alamo.batch.outcomes import Program
 from alamo.batch.results import AsyncDict
 from alamo.batch.waiting import Tick, default_timeout
@@ -46,6 +47,8 @@ class Task(msgspec.Struct, gc=False, eq=False):
     program: Program | None = None
     #: Its element in the program; -1 for a compiled task, which is all of it.
     index: int = -1
+    #: Time limit, retries, policy and priority, if any of them is given.
+    options: Options | None = None
 
     @property
     def uid(self) -> int:
