@@ -14,6 +14,7 @@ __all__ = [
     "BatchBroken",
     "GraphError",
     "MemoryLimitExceeded",
+    "PolicyError",
     "ProcessFailed",
     "ProtocolError",
     "RemoteError",
@@ -36,6 +37,10 @@ class AlamoError(Exception):
 
 class UsageError(AlamoError, RuntimeError):
     """The API was called in an order or with a value that cannot work."""
+
+
+class PolicyError(UsageError, ValueError):
+    """A ``Policy`` asks for what the Batch can never give; the message says what would fit."""
 
 
 class SubmitAfterClose(UsageError):

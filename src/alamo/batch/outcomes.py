@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from array import array
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from alamo.batch import forks
 from alamo.batch.expanded import ExpandedArray, member
 from alamo.batch.timeline import Timeline
 from alamo.batch.uids import UidIndex
-from alamo.batch.values import SKIPPED, Values
+from alamo.batch.values import SKIPPED
+from alamo.batch.watched import Callback, Watched
 from alamo.core.edges import Columns
 from alamo.errors import BatchBroken
 from alamo.protocol import messages as msg
@@ -22,26 +22,17 @@ if TYPE_CHECKING:
     from alamo.batch.client import Client
 
 
-class Callback(NamedTuple):
-    """A function to call with a task's result and these arguments."""
-
-    function: Callable[..., Any]
-    args: tuple[Any, ...]
-
-
-class Program(Values):
+class Program(Watched):
     """One program of this client: a compiled task, or a run of tasks started one by one.
 
     Attributes:
         number: the client's number of it.
-        remaining: tasks without an outcome yet (joins are not counted).
         failed: elements whose task failed, in the order in which that came to be known.
         first_uid, uids: uid of an element is ``uids[element]`` (0 for a join), or
             ``first_uid + element`` when they are in sequence.
         names: element -> the name that the user gave.
         arrays: element -> the array that it stands for.
         expanded: the arrays whose elements are tasks of this program.
-        broken: why no further outcome will come.
         kinds: classes by value that outcomes may refer to.
         edges: what waits for what; ``None`` if nothing does.
         functions: runs of elements: the first, and a function number for all or for each.
@@ -53,9 +44,6 @@ class Program(Values):
         super().__init__(client.memory)
         self.number = number
         self.client = client
-        self._lock = threading.Lock()
-        self._waiters: dict[int, list[Any]] = {}
-        self._end_waiters: list[Any] = []
         self.started = False
         self._began_s = 0.0
         #: When the tasks of a stream were started, and when frames of outcomes came in.
@@ -69,7 +57,6 @@ class Program(Values):
         self.fed = True
         self.tasks = 0
         self.received_bytes = 0
-        self.remaining = 0
         self.failed: dict[int, None] = {}
         self.first_uid = -1
         self.uids: array[int] | None = None
@@ -81,11 +68,7 @@ class Program(Values):
         self.edges: Columns | None = None
         self.functions: list[tuple[int, int | bytes]] = []
         self.function_names: dict[int, str] = {}
-        self.broken: BaseException | None = None
-        self.callbacks: dict[int, Callback] = {}
         self.end_callback: Callback | None = None
-        #: Callbacks queued or running.
-        self.callbacks_pending = 0
         self.callback_errors: dict[int, BaseException] = {}
         forks.watch_program(self)
 
@@ -243,23 +226,6 @@ class Program(Values):
             self._queue_end_callback(called)
         return called
 
-    def _wake(self, elements: Any) -> None:
-        if self._waiters:
-            if len(self._waiters) < len(elements):
-                ready = [e for e in self._waiters if self._where[e]]
-            else:
-                ready = [e for e in elements if e in self._waiters]
-            for element in ready:
-                for lock in self._waiters.pop(element):
-                    lock.release()
-        self._wake_if_ended()
-
-    def _wake_if_ended(self) -> None:
-        if self._end_waiters and not self.remaining:
-            waiters, self._end_waiters = self._end_waiters, []
-            for lock in waiters:
-                lock.release()
-
     def callback_done(self, element: int, error: BaseException | None) -> None:
         """A callback has run."""
         with self._lock:
@@ -291,9 +257,7 @@ class Program(Values):
     def after_fork(self) -> None:
         """In a forked child: locks may be held by threads that are not here."""
         super().after_fork()
-        self._lock = threading.Lock()
-        self._waiters, self._end_waiters = {}, []
-        self.callbacks, self.callbacks_pending, self.end_callback = {}, 0, None  # the parent's
+        self.end_callback = None  # the parent's
         if self.remaining and self.broken is None:
             self.broken = BatchBroken(
                 "this task was started before the fork; its result goes to the parent process"
@@ -310,69 +274,7 @@ class Program(Values):
         with self._lock:
             return self._where[:], frozenset(self.failed), frozenset(self.skipped)
 
-    # -- waiting ---------------------------------------------------------------------------
-
-    def has(self, element: int) -> bool:
-        """Whether the element's outcome is known."""
-        return self._where[element] != 0
-
-    def waiter(self, element: int) -> Any:
-        """A held lock that is released when the element has an outcome; ``None`` if it has."""
-        lock = threading.Lock()
-        lock.acquire()
-        return lock if self.watch(element, lock) else None
-
-    def watch(self, element: int, waiter: Any) -> bool:
-        """Have ``waiter.release()`` called when the element has an outcome, or never will.
-
-        It is called in another thread and must not block; ``False``: there is nothing to wait for.
-        """
-        with self._lock:
-            if self._where[element] or self.broken is not None:
-                return False
-            self._waiters.setdefault(element, []).append(waiter)
-            return True
-
-    def end_waiter(self, with_callbacks: bool) -> Any:
-        """A held lock that is released when something about the end of the program changes."""
-        lock = threading.Lock()
-        lock.acquire()
-        return lock if self.watch_end(lock, with_callbacks) else None
-
-    def watch_end(self, waiter: Any, with_callbacks: bool) -> bool:
-        """Have ``waiter.release()`` called when something about the end changes; as ``watch``."""
-        with self._lock:
-            if self.has_ended(with_callbacks) or self.broken is not None:
-                return False
-            self._end_waiters.append(waiter)
-            return True
-
-    def callback_waiter(self, element: int) -> Any:
-        """A held lock that is released when a callback has run; ``None`` if this one has."""
-        with self._lock:
-            if element not in self.callbacks:
-                return None
-            lock = threading.Lock()
-            lock.acquire()
-            self._end_waiters.append(lock)
-            return lock
-
-    def has_ended(self, with_callbacks: bool) -> bool:
-        """Whether all outcomes are known and, if asked for, all callbacks have run."""
-        return not self.remaining and not (with_callbacks and self.callbacks_pending)
-
     @property
     def has_failures(self) -> bool:
         """Whether a task failed or did not run."""
         return bool(self.failed or self.skipped)
-
-    def forget_waiter(self, element: int, lock: Any) -> None:
-        """A wait was given up."""
-        with self._lock:
-            locks = self._waiters.get(element, [])
-            if lock in locks:
-                locks.remove(lock)
-                if not locks:
-                    del self._waiters[element]
-            if lock in self._end_waiters:
-                self._end_waiters.remove(lock)
