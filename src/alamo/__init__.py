@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from alamo.errors import WorkerLost as WorkerLost
     from alamo.executor import AlamoExecutor as AlamoExecutor
     from alamo.executor import ExecutorBroken as ExecutorBroken
+    from alamo.policy import Policy as Policy
 
 __version__ = "0.1.0"
 
@@ -63,6 +64,7 @@ _ARRAYS = ("Outcome",)
 _STATS = ("TaskStats",)
 _MANY = ("ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION", "as_completed", "wait")
 _EXECUTOR = ("AlamoExecutor", "ExecutorBroken")
+_POLICY = ("Policy",)
 _ERRORS = (
     "AlamoError",
     "AuthenticationFailed",
@@ -83,10 +85,11 @@ _HOME = (
     | dict.fromkeys(_STATS, "alamo.batch.task_stats")
     | dict.fromkeys(_MANY, "alamo.batch.many")
     | dict.fromkeys(_EXECUTOR, "alamo.executor")
+    | dict.fromkeys(_POLICY, "alamo.policy")
     | dict.fromkeys(_ERRORS, "alamo.errors")
 )
 
-__all__ = ["__version__", *_BATCH, *_ARRAYS, *_STATS, *_MANY, *_EXECUTOR, *_ERRORS]  # noqa: PLE0604
+__all__ = ["__version__", *_HOME]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import _work as work
-from alamo import Batch, UsageError
+from alamo import Batch, UsageError, linux
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +48,29 @@ def closed_inside() -> int:
 
 @pytest.mark.parametrize("use", [closed_and_joined, left_by_an_exception, closed_inside])
 def test_the_manager_has_ended_when_the_context_is_left(use: Callable[[], int]) -> None:
-    with work.quick(5):
+    with work.quick():
         pid = use()
     assert not work.alive(pid)
+
+
+def oom_scores() -> tuple[int, int]:
+    """Of a worker, and of what its task forks."""
+    r, w = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.write(w, linux.read_file("/proc/self/oom_score_adj"))
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return int(linux.read_file("/proc/self/oom_score_adj")), int(os.read(r, 16))
+
+
+def test_who_goes_first_when_memory_runs_out(batch: Batch) -> None:
+    own = int(linux.read_file("/proc/self/oom_score_adj"))
+    manager = int(linux.read_file(f"/proc/{manager_of(batch)}/oom_score_adj"))
+    worker, child = batch.function(oom_scores).run()
+    assert own == manager
+    assert worker == max(own, linux.WORKER_OOM_SCORE)
+    assert child == linux.CHILD_OOM_SCORE
 
 
 def test_the_manager_of_a_dropped_batch_ends() -> None:
@@ -59,7 +79,7 @@ def test_the_manager_of_a_dropped_batch_ends() -> None:
     pid = manager_of(one)
     del one
     gc.collect()
-    work.wait_until(lambda: not work.alive(pid), 3)
+    work.wait_until(lambda: not work.alive(pid))
 
 
 def test_two_batches_have_workers_of_their_own(batch: Batch) -> None:
@@ -98,14 +118,15 @@ def test_many_batches_one_after_the_other_leave_nothing() -> None:
         gc.collect()
         return descriptors() <= before
 
-    work.wait_until(all_closed, 5)
+    work.wait_until(all_closed)
 
 
 def test_time_of_start_and_end() -> None:
-    begun = time.monotonic()
-    with Batch(num_workers=1) as one:
-        assert one.function(work.same, 1).run() == 1
-    assert time.monotonic() - begun < 3
+    def use() -> None:
+        with Batch(num_workers=1) as one:
+            assert one.function(work.same, 1).run() == 1
+
+    work.in_time(3, use)
 
 
 def test_a_batch_made_inside_a_task(batch: Batch) -> None:
@@ -121,7 +142,7 @@ def test_a_batch_made_inside_a_task(batch: Batch) -> None:
 
     assert batch.function(own).run(timeout=work.PATIENCE_S) == 3
     pid = batch.function(forgotten).run(timeout=work.PATIENCE_S)
-    work.wait_until(lambda: not work.alive(pid), 6)
+    work.wait_until(lambda: not work.alive(pid))
 
 
 def run_in_fork(body: Any) -> str:
