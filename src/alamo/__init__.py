@@ -104,17 +104,7 @@ _HOME = (
     | dict.fromkeys(_ERRORS, "alamo.errors")
 )
 
-__all__ = [  # noqa: PLE0604
-    "__version__",
-    *_BATCH,
-    *_ARRAYS,
-    *_STATS,
-    *_MANY,
-    *_EXECUTOR,
-    *_OPTIONS,
-    *_POLICY,
-    *_ERRORS,
-]
+__all__ = ["__version__", *_HOME]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:
