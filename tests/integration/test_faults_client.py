@@ -134,12 +134,24 @@ def test_ctrl_c_while_data_is_sent(tmp_path: Path) -> None:
     import os, signal, sys, threading, time
     import _faults as f
     from alamo import Batch, BatchBroken
+    def place():
+        frame = sys._current_frames()[threading.main_thread().ident]
+        return frame.f_code.co_name, frame.f_lasti
+    def stuck():
+        places = set()
+        for _ in range(100):
+            places.add(place())
+            time.sleep(0.002)
+        return {name for name, _ in places} == {"send_all"} and len(places) == 1
+    def interrupt():
+        f.until(stuck)
+        os.kill(os.getpid(), signal.SIGINT)
     if __name__ == "__main__":
         batch = Batch(num_workers=1, log_level="CRITICAL")
         manager = f.manager_of(batch)
         pids = [manager, *f.descendants(manager)]
         os.kill(manager, signal.SIGSTOP)
-        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+        threading.Thread(target=interrupt, daemon=True).start()
         try:
             f.much_data(batch).run()
         except KeyboardInterrupt:

@@ -336,4 +336,3 @@ def test_a_batch_that_has_ended(batch: Batch) -> None:
     check(read | {i + 11: task.result.get() for i, task in enumerate(tasks[10:])})
     del tasks, read
     gc.collect()
-    time.sleep(0)

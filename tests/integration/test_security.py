@@ -33,6 +33,7 @@ NOBODY = 65534
 def batch() -> Iterator[Batch]:
     """One for all: whatever strangers do to it, the next test finds it in good health."""
     with f.ended(Batch(num_workers=1, log_level="CRITICAL")) as batch:
+        assert healthy(batch)  # its worker is there: descriptors are counted below
         yield batch
 
 
