@@ -53,7 +53,7 @@ lint: $(READY) ## ruff, ruff format and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict
 
-# Compiled beforehand: the tests start two thousand processes, and where Python is told to write no byte
+# Compiled beforehand: the tests start some thousand processes, and where Python is told to write no byte
 # code each of them would compile its modules anew.
 test: lint ## everything that must pass: lint and the tests
 	$(BIN)/python -m compileall -q src tests

@@ -83,8 +83,7 @@ def check(task: Any, directory: Path, kills: int) -> None:
     assert max(seen.values()) == 1
 
 
-@pytest.mark.parametrize("kind", ["range", "iterator"])
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(("kind", "seed"), [("range", 1), ("iterator", 2)])
 def test_kills_of_workers(tmp_path: Path, kind: str, seed: int) -> None:
     rng = random.Random(seed)
     with f.ended(Batch(num_workers=3, log_level="CRITICAL")) as batch:
