@@ -53,7 +53,10 @@ lint: $(READY) ## ruff, ruff format and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict
 
+# Compiled beforehand: the tests start some thousand processes, and where Python is told to write no byte
+# code each of them would compile its modules anew.
 test: lint ## everything that must pass: lint and the tests
+	$(BIN)/python -m compileall -q src tests
 	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 demo: $(READY) $(if $(WORKFLOW),,$(EXTRAS)) ## replay a workflow, matrix powers, a million option prices

@@ -52,6 +52,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     return report
 
 
+def pytest_collection_finish() -> None:
+    """What there is now stays: collections after each test, and in tests, need not look at it."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def session_mark() -> Iterator[str]:
     """A temporary directory (short: socket paths end at 108 bytes), a mark for the children."""

@@ -63,8 +63,8 @@ def test_results_of_many_kinds_in_any_order(executor: AlamoExecutor) -> None:
 
 
 def test_many_calls(executor: AlamoExecutor) -> None:
-    found = [executor.submit(work.same, i) for i in range(20_000)]
-    assert [future.result() for future in found] == list(range(20_000))
+    found = [executor.submit(work.same, i) for i in range(5000)]
+    assert [future.result() for future in found] == list(range(5000))
     assert all(future.done() and not future.running() for future in found)
 
 

@@ -190,7 +190,7 @@ def test_close_and_join(joining: bool) -> None:
             batch.terminate()
         return interrupted
 
-    assert len(list(every_place(end, step=3))) > 3
+    assert len(list(every_place(end, step=7))) > 3
 
 
 def test_making_a_batch() -> None:

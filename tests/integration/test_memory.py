@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,18 +70,19 @@ def test_results_in_blocks_count_against_the_budget(batch: Batch) -> None:
     assert batch._client.memory.held_bytes <= 2 * MIB
 
 
-def test_a_million_results(batch: Batch) -> None:
-    tasks = [batch.function(work.add, i, 1) for i in range(1_000_000)]
+@pytest.mark.parametrize("count", [200_000, pytest.param(1_000_000, marks=pytest.mark.soak)])
+def test_a_million_results(batch: Batch, count: int) -> None:
+    tasks = [batch.function(work.add, i, 1) for i in range(count)]
     whole = batch.compile(tasks)
     del tasks
     handles = whole.start()
     before = memory_of_this()
     whole.wait()
-    assert memory_of_this() - before < 64 * MIB
+    assert memory_of_this() - before < 64 * count  # bytes each
     total = 0
     for uid in list(handles)[::1000]:
         total += handles[uid][0].get()
-    assert total == sum(range(1, 1_000_001, 1000))
+    assert total == sum(range(1, count + 1, 1000))
 
 
 def test_values_dropped_one_by_one_do_not_pile_up() -> None:
@@ -90,16 +90,16 @@ def test_values_dropped_one_by_one_do_not_pile_up() -> None:
     with Batch(num_workers=1) as one:
         one.function(np.ones, 10).run()
         before = memory_of_this()
-        for i in range(150):
+        for i in range(60):
             assert one.function(np.full, MIB // 8, float(i)).run()[0] == i  # in a block
             assert one.function(work.same, "t" * MIB).run()[-1] == "t"  # in line
         gc.collect()
-        assert memory_of_this() - before < 60 * MIB
+        assert memory_of_this() - before < 40 * MIB
         rest = memory_of_the_rest(one)
-        for i in range(150):
+        for i in range(60):
             one.function(len, [i] * (MIB // 2)).run()
             one.function(np.sum, np.full(MIB // 8, i)).run()
-        assert memory_of_the_rest(one) - rest < 120 * MIB
+        assert memory_of_the_rest(one) - rest < 60 * MIB
 
 
 def test_dropped_handles_free_what_they_stand_for() -> None:
@@ -112,7 +112,6 @@ def test_dropped_handles_free_what_they_stand_for() -> None:
             assert all(len(h[0].get()) == 200_000 for h in handles.values())
             del tasks, handles
         gc.collect()
-        time.sleep(0)
         assert memory_of_this() - before < 100 * MIB
 
 
