@@ -11,6 +11,7 @@ __all__ = [
     "AuthenticationFailed",
     "BatchBroken",
     "GraphError",
+    "JobFailed",
     "MemoryLimitExceeded",
     "ProtocolError",
     "RemoteError",
@@ -123,6 +124,33 @@ class TaskCancelled(TaskStopped):
 
 class MemoryLimitExceeded(TaskStopped, MemoryError):
     """A task took more memory than its ``Policy(memory=)``."""
+
+
+class JobFailed(AlamoError, RuntimeError):
+    """A rank of a job ended with an exit code other than 0 or by a signal, or its launcher failed.
+
+    Attributes:
+        cmd: what each rank ran.
+        returncode: the rank's exit code, or the launcher's; the number of a signal, negative.
+        rank: which rank it was; -1 when it was the launcher.
+        num_procs: how many ranks the job had.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        returncode: int = -1,
+        cmd: list[str] | None = None,
+        rank: int = -1,
+        num_procs: int = 0,
+    ) -> None:
+        super().__init__(returncode, cmd)
+        self.message = message
+        self.rank = rank
+        self.num_procs = num_procs
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class TaskExit(AlamoError, RuntimeError):

@@ -46,11 +46,21 @@ class _Travelling(msgspec.Struct, array_like=True):
     pid: int
 
 
+class Packed(Exception):
+    """Raised in place of an exception that ``dump_exception`` has packed in another process."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self.data = data
+
+
 # -- in the worker ---------------------------------------------------------------------------
 
 
 def dump_exception(error: BaseException, host: str, pid: int) -> bytes:
     """Pack an exception with its chain.  Never raises; what cannot travel becomes its text."""
+    if isinstance(error, Packed):
+        return error.data
     if not isinstance(error, Exception):
         wrapped = TaskExit(
             f"the task raised {_text(error, repr)}; "

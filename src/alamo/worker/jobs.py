@@ -1,0 +1,133 @@
+"""Running an MPI job: what a worker calls as the function of a task made by ``Batch.job``."""
+
+from __future__ import annotations
+
+import math
+import os
+import pickle
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alamo import linux
+from alamo.protocol import pickling
+from alamo.protocol.jobs import JobCommand
+from alamo.protocol.launchers import RANK_VARIABLES
+from alamo.worker import job_output, shared_segments, stragglers
+from alamo.worker.context import context
+from alamo.worker.job_outcome import JobOutcome
+from alamo.worker.rank_files import RankFiles
+
+#: How often it is looked after ranks' output and ranks that failed.
+_LOOK_MS = 50
+#: How long the launcher may take to end the others when a rank has failed.
+_ABORT_GRACE_S = 1.0
+_RANK_PROGRAM = str(Path(__file__).with_name("rank.py"))
+
+
+def run_program(command: JobCommand, argv: Sequence[Any]) -> int:
+    """Run ``num_procs`` ranks of a program.
+
+    Returns:
+        0, or with ``check=False`` the code of the first rank that ended with another one.
+
+    Raises:
+        JobFailed: a rank failed, or the launcher.
+        OSError: the program, the directory or the launcher is not there, or there is no room.
+    """
+    words = [os.fsdecode(word) if isinstance(word, bytes) else str(word) for word in argv]
+    with _files(command.num_procs, with_values=False) as files:
+        status = _launch(command, files, words)
+        return JobOutcome(command, files, words, status).code()
+
+
+def run_function(command: JobCommand, function: Callable[..., Any], args: Sequence[Any]) -> Any:
+    """Call a function in ``num_procs`` ranks; returns the list of what it returned, by rank.
+
+    Raises:
+        Exception: what it raised, of several ranks in the lowest.
+        JobFailed: a rank ended otherwise, or the launcher failed.
+        OSError: the directory or the launcher is not there, or there is no room.
+    """
+    with _files(command.num_procs, with_values=True) as files:
+        setup = list(sys.path), RANK_VARIABLES, [files.path(fd) for fd in files.values]
+        with open(files.input, "wb", closefd=False) as file:
+            file.write(pickle.dumps(setup))
+            file.write(pickling.dump_in_line((function, tuple(args))))
+        argv = [sys.executable, "-P", _RANK_PROGRAM, files.path(files.input)]
+        status = _launch(command, files, argv)
+        name = getattr(function, "__qualname__", type(function).__qualname__)
+        return JobOutcome(command, files, [f"{name}()"], status).values()
+
+
+@contextmanager
+def _files(num_procs: int, with_values: bool) -> Iterator[RankFiles]:
+    """The ranks' files while the job runs; in the end their output is the task's."""
+    files = RankFiles(num_procs, with_values)
+    try:
+        yield files
+    finally:
+        try:
+            job_output.hand_over(files)
+        finally:
+            files.close()
+
+
+def _environment(command: JobCommand) -> Mapping[str, str]:
+    return os.environ if command.env is None else command.env
+
+
+def _launch(command: JobCommand, files: RankFiles, argv: list[str]) -> int:
+    """Start the ranks and wait for the end of all of them; returns the launcher's status."""
+    given = _environment(command)
+    launcher = command.launcher
+    line = launcher.line(command.num_procs, os.geteuid() == 0, given.get("SLURMD_NODENAME", ""))
+    line += files.wrapped(argv)
+    before = shared_segments.listed()
+    bystanders = frozenset(linux.children_of(os.getpid()))
+    process = subprocess.Popen(
+        line,
+        stdin=subprocess.DEVNULL,
+        stdout=files.launcher,
+        stderr=files.launcher,
+        cwd=command.cwd,
+        env=launcher.environment(given),
+        start_new_session=True,
+    )
+    try:
+        _wait(process, files)
+    finally:
+        if process.poll() is None:  # this wait was interrupted
+            linux.kill_tree(process.pid)
+            process.wait()
+        if context.worker >= 0:  # a subreaper: whoever was left behind is its child by now
+            stragglers.end(bystanders)
+        shared_segments.remove(shared_segments.listed() - before)
+    return process.returncode
+
+
+def _wait(process: subprocess.Popen[bytes], files: RankFiles) -> None:
+    """Wait until the launcher has ended; it is made to when a rank has failed and others go on."""
+    fd = os.pidfd_open(process.pid)
+    ask_s = kill_s = math.inf
+    try:
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        while not poll.poll(_LOOK_MS):
+            files.trim()
+            now_s = time.monotonic()
+            if ask_s == math.inf and files.has_failed():
+                ask_s = now_s + _ABORT_GRACE_S
+            if now_s > kill_s:
+                linux.kill_tree(process.pid)
+            elif now_s > ask_s and kill_s == math.inf:
+                stragglers.ask(process.pid)
+                kill_s = now_s + stragglers.GRACE_S
+    finally:
+        os.close(fd)
+    process.wait()
