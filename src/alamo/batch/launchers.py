@@ -8,7 +8,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
 
 from alamo.errors import UsageError
 from alamo.protocol.launchers import Launcher, kind_of
@@ -57,7 +56,7 @@ def find(python: bool, wanted: str | None = None) -> Launcher:
 
 def _chosen(wanted: str, origin: str) -> Launcher:
     try:
-        name, *options = shlex.split(wanted)
+        name, *options = [wanted] if os.path.isfile(wanted) else shlex.split(wanted)
     except ValueError as error:
         raise UsageError(f"{origin} is no command line ({error}): {wanted!r}") from None
     program = shutil.which(name)
@@ -98,7 +97,3 @@ def _probe(path: str, _changed_ns: int) -> tuple[str, int]:
         )
     return kind_of(text)
 
-
-def node_name(env: Mapping[str, str]) -> str:
-    """Slurm's name of this machine, empty outside of an allocation."""
-    return env.get("SLURMD_NODENAME", "")
