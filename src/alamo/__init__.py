@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from alamo.errors import WorkerLost as WorkerLost
     from alamo.executor import AlamoExecutor as AlamoExecutor
     from alamo.executor import ExecutorBroken as ExecutorBroken
+    from alamo.policy import Policy as Policy
 
 __version__ = "0.1.0"
 
@@ -61,6 +62,7 @@ _BATCH = (
 _ARRAYS = ("Outcome",)
 _MANY = ("ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION", "as_completed", "wait")
 _EXECUTOR = ("AlamoExecutor", "ExecutorBroken")
+_POLICY = ("Policy",)
 _ERRORS = (
     "AlamoError",
     "AuthenticationFailed",
@@ -80,10 +82,11 @@ _HOME = (
     | dict.fromkeys(_ARRAYS, "alamo.batch.array_view")
     | dict.fromkeys(_MANY, "alamo.batch.many")
     | dict.fromkeys(_EXECUTOR, "alamo.executor")
+    | dict.fromkeys(_POLICY, "alamo.policy")
     | dict.fromkeys(_ERRORS, "alamo.errors")
 )
 
-__all__ = ["__version__", *_BATCH, *_ARRAYS, *_MANY, *_EXECUTOR, *_ERRORS]  # noqa: PLE0604
+__all__ = ["__version__", *_BATCH, *_ARRAYS, *_MANY, *_EXECUTOR, *_POLICY, *_ERRORS]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:

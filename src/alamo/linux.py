@@ -19,6 +19,10 @@ _IONBF = 2
 _MADV_DONTNEED = 4
 _MADV_POPULATE_WRITE = 23
 _PUNCH_HOLE_KEEP_SIZE = 3
+_READ_BYTES = 1 << 14
+#: When memory runs out: what tasks start goes first, then workers; manager and client last.
+WORKER_OOM_SCORE = 800
+CHILD_OOM_SCORE = 1000
 #: Some kernels are built without this list; then all processes are looked at.
 _KEEPS_CHILDREN = os.path.exists("/proc/thread-self/children")
 #: Marked processes are looked for this often: one may have been forked while others were killed.
@@ -53,6 +57,26 @@ def become_subreaper() -> None:
 def set_process_name(name: str) -> None:
     """What ``ps -o comm`` and ``top`` show, at most 15 characters."""
     _libc.prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
+
+
+def raise_oom_score(score: int, pid: int | None = None) -> None:
+    """When memory runs out, the kernel shall rather take this process than one of a lower score.
+
+    What it starts from then on begins with the same score.  A higher one stays.  Cost: 10 us.
+
+    Args:
+        score: from 0, as most processes are, to 1000, the first to go.
+        pid: another process of ours; ``None``: this one.
+    """
+    try:
+        fd = os.open(f"/proc/{pid or 'self'}/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            if int(os.read(fd, 16)) < score:
+                os.pwrite(fd, str(score).encode(), 0)
+        finally:
+            os.close(fd)
+    except OSError:  # it has ended, or the system forbids it: then the kernel chooses by size
+        pass
 
 
 def unbuffer_c_stdout() -> None:
@@ -168,12 +192,38 @@ def children_of(pid: int) -> list[int]:
     except OSError:
         return found
     for thread in threads:
-        try:
-            with open(f"/proc/{pid}/task/{thread}/children") as file:
-                found += map(int, file.read().split())
-        except OSError:  # the thread has ended
-            continue
+        found += map(int, read_file(f"/proc/{pid}/task/{thread}/children").split())
     return found
+
+
+def tree_of(pid: int) -> list[int]:
+    """A process and all its descendants, it first.  Cost: 15 us and 6 a thread, each of them."""
+    found, at = [pid], 0
+    if not _KEEPS_CHILDREN:
+        children: dict[int, list[int]] = {}
+        for child in _all_pids():
+            children.setdefault(parent_of(child), []).append(child)
+    while at < len(found):
+        found += children_of(found[at]) if _KEEPS_CHILDREN else children.get(found[at], ())
+        at += 1
+    return found
+
+
+def read_file(path: str) -> bytes:
+    """A small file of the kernel's; empty when it is gone.  A fifth of the cost of ``open``."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    pieces = []
+    try:
+        while piece := os.read(fd, _READ_BYTES):
+            pieces.append(piece)
+    except OSError:  # the process has ended
+        pass
+    finally:
+        os.close(fd)
+    return b"".join(pieces)
 
 
 def parent_of(pid: int) -> int:

@@ -329,9 +329,9 @@ def test_an_item_is_run_as_soon_as_it_is_pulled(batch: Batch) -> None:
     task = batch.map(work.same, blocked)
     result, *_ = task.start()
     assert [result[i] for i in range(3)] == [0, 1, 2]
-    with pytest.raises(alamo.WaitTimeout), work.quick(2):
+    with pytest.raises(alamo.WaitTimeout), work.quick():
         result.get(timeout=0.05)
-    with pytest.raises(alamo.WaitTimeout, match="goes on"), work.quick(2):
+    with pytest.raises(alamo.WaitTimeout, match="goes on"), work.quick():
         list(result.as_completed(timeout=0.05))
     blocked.free.set()
     assert result.get() == [0, 1, 2]

@@ -111,7 +111,7 @@ def test_what_needs_an_array_with_a_failed_element_is_skipped(batch: Batch) -> N
             lambda array=array: list(array.result),
             lambda array=array: list(array.result.as_completed()),
         ):
-            with pytest.raises(alamo.UpstreamFailed, match=r"\(bad\)"), work.quick(5):
+            with pytest.raises(alamo.UpstreamFailed, match=r"\(bad\)"), work.quick():
                 look()
     with pytest.raises(alamo.UpstreamFailed, match="1 of 10 elements"):
         by_handle.result.get()

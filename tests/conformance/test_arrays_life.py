@@ -128,7 +128,7 @@ def test_terminate_ends_what_is_fed(make_batch: MakeBatch) -> None:
             lambda task=task: task.result[10**8],
             lambda task=task: task.result[-1] if task is not tasks[2] else task.wait(),
         ):
-            with pytest.raises(alamo.BatchBroken), work.quick(5):
+            with pytest.raises(alamo.BatchBroken), work.quick():
                 wait()
     blocked.free.set()
     work.wait_until(lambda: not feeders())
@@ -184,11 +184,8 @@ def test_ctrl_c_in_start_get_and_iteration(batch: Batch, tmp_path: Path) -> None
     task = batch.map(work.wait_for_file, [str(gate)])
     result, *_ = task.start()
     for wait in (result.get, lambda: list(result), lambda: list(result.as_completed())):
-        timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
-        timer.start()
-        with pytest.raises(KeyboardInterrupt), work.quick(5):
-            wait()
-        timer.join()
+        with pytest.raises(KeyboardInterrupt), work.quick():
+            work.interrupted(wait)
     gate.touch()
     assert result.get() == [str(gate)]
 

@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,16 +60,26 @@ def test_a_compiled_tasks_callback_comes_last_with_the_users_arguments_alone(bat
 
 
 @pytest.mark.needs("parallel")
-def test_in_completion_order(batch: Batch, tmp_path: Any) -> None:
+def test_in_completion_order(batch: Batch, tmp_path: Path) -> None:
+    """Of two that end the other way round; their calls wait behind one that is under way."""
     calls = Calls()
-    gate = str(tmp_path / "gate")
-    slow = batch.function(work.wait_for_file, gate, callback_func=calls)
-    quick = batch.function(work.same, "quick", callback_func=calls)
-    opener = batch.function(work.write_text, gate, "", callback_func=calls, reads=batch.read("x"))
-    quick.write("x")
-    batch.compile([slow, quick, opener]).run(timeout=work.PATIENCE_S)
-    assert calls[0] == ("quick",)
-    assert set(calls) == {("quick",), (None,), (gate,)}
+    go_on = threading.Event()
+    ahead = batch.function(work.same, 0, callback_func=lambda _: go_on.wait(work.PATIENCE_S))
+    first, second = (
+        batch.function(work.wait_for_file, str(tmp_path / name), callback_func=calls)
+        for name in ("first", "second")
+    )
+    for task in (ahead, first, second):
+        task.start()
+    assert ahead.result.get() == 0
+    for task, name in ((second, "second"), (first, "first")):
+        (tmp_path / name).touch()
+        assert task.result.get(timeout=work.PATIENCE_S)
+    assert not calls
+    go_on.set()
+    for task in (first, second):
+        task.wait(work.PATIENCE_S)
+    assert calls == [(str(tmp_path / "second"),), (str(tmp_path / "first"),)]
 
 
 @pytest.mark.needs("background")
@@ -145,7 +156,7 @@ def test_get_does_not_wait_for_callbacks(batch: Batch) -> None:
     go_on = threading.Event()
     task = batch.function(work.same, 5, callback_func=lambda _: go_on.wait(work.PATIENCE_S))
     result, stdout, _ = task.start()
-    with work.quick(2):
+    with work.quick():
         assert result.get() == 5
         assert stdout.get() == ""
     with pytest.raises(WaitTimeout, match="callback"):

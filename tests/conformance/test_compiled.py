@@ -53,7 +53,7 @@ def test_handles_of_a_compiled_task_take_a_uid(batch: Batch) -> None:
     whole.run()
     for i, task in enumerate(tasks):
         assert whole.stdout.get(task.uid) == task.stdout.get() == f"out{i}"
-        assert whole.stderr.get(tuid=task.uid, timeout=5) == task.stderr.get() == f"err{i}"
+        assert whole.stderr.get(tuid=task.uid, timeout=60) == task.stderr.get() == f"err{i}"
         assert whole.result.get(np.int64(task.uid)) is None  # type: ignore[arg-type]
         assert task.result.get(task.uid) is None
         assert whole.get(task.uid) is None
@@ -79,7 +79,7 @@ def test_looking_handles_up_stays_fast(batch: Batch) -> None:
     """A lookup that walks all uids would take a minute here."""
     tasks = [batch.function(work.nothing) for _ in range(30_000)][::-1]
     handles = batch.compile(tasks).run()
-    with work.quick(5):
+    with work.cheap(5):
         assert sum(1 for r, _, _ in handles.values() if r.get() is None) == 30_000
 
 
@@ -89,7 +89,7 @@ def test_a_compiled_task_of_one_needs_no_uid(batch: Batch) -> None:
     handles = whole.run()
     assert whole.result.get() is None
     assert whole.stdout.get() == "one"
-    assert whole.stdout.get(timeout=1) == whole.stdout.get(task.uid) == "one"
+    assert whole.stdout.get(timeout=60) == whole.stdout.get(task.uid) == "one"
     assert list(handles) == [task.uid]
 
 

@@ -142,7 +142,7 @@ def test_map(executor: AlamoExecutor) -> None:
 
 @pytest.mark.needs("background")
 def test_the_time_of_map_and_result_ends(executor: AlamoExecutor, tmp_path: Path) -> None:
-    found = executor.map(work.wait_until, [tmp_path.exists, (tmp_path / "go").exists], timeout=3)
+    found = executor.map(work.wait_until, [tmp_path.exists, (tmp_path / "go").exists], timeout=5)
     assert next(found) is None
     with pytest.raises(TimeoutError):
         next(found)

@@ -98,7 +98,7 @@ def test_functions_alternate(batch: Batch) -> None:
     """Each by-value function is pickled once a compile, not once a task."""
     functions = [lambda x, k=k: (k, x) for k in range(3)]
     tasks = [batch.function(functions[i % 3], i) for i in range(6000)]
-    with work.quick(5):
+    with work.cheap(5):
         batch.compile(tasks).run()
     assert [t.result.get() for t in tasks] == [(i % 3, i) for i in range(6000)]
 

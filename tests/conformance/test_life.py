@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import queue
-import signal
 import threading
 import weakref
 from pathlib import Path
@@ -32,7 +31,7 @@ def test_context_manager_closes_and_joins(make_batch: MakeBatch, tmp_path: Path)
 
 @pytest.mark.needs("background", "kills")
 def test_context_manager_terminates_at_an_exception(make_batch: MakeBatch, tmp_path: Path) -> None:
-    with work.quick(5), contextlib.suppress(KeyError), make_batch(num_workers=1) as one:
+    with work.quick(), contextlib.suppress(KeyError), make_batch(num_workers=1) as one:
         task = one.function(work.wait_for_file, str(tmp_path / "never"))
         task.start()
         raise KeyError("mine")
@@ -74,9 +73,13 @@ def test_join_with_a_timeout(make_batch: MakeBatch, tmp_path: Path) -> None:
     one.close()
     before = threading.active_count()
     for timeout in (0.2, 0, -1):
-        with work.quick(0.4), pytest.raises(TimeoutError) as error:
-            one.join(timeout=timeout)
-        assert isinstance(error.value, WaitTimeout)
+
+        def join(timeout: float = timeout) -> None:
+            with pytest.raises(TimeoutError) as error:
+                one.join(timeout=timeout)
+            assert isinstance(error.value, WaitTimeout)
+
+        work.in_time(0.4, join)
     assert threading.active_count() == before
     gate.touch()
     one.join(timeout=1e9)
@@ -102,11 +105,11 @@ def test_terminate_ends_waits_and_running_tasks(make_batch: MakeBatch, tmp_path:
     threads = [threading.Thread(target=wait, args=(call,)) for call in calls]
     for thread in threads:
         thread.start()
-    with work.quick(3):
+    with work.quick():
         one.terminate()
         for thread in threads:
             thread.join(work.PATIENCE_S)
-    found = [errors.get(timeout=1) for _ in calls]
+    found = [errors.get(timeout=work.PATIENCE_S) for _ in calls]
     assert {type(e) for e in found} == {BatchBroken}
     assert all("terminated" in str(e) and "task" in str(e) for e in found)
     part = tasks[0]
@@ -122,7 +125,7 @@ def test_a_dropped_batch_terminates(make_batch: MakeBatch, tmp_path: Path) -> No
     one.function(work.wait_for_file, str(tmp_path / "never")).start()
     one.function(work.write_text, ended, "").start()
     seen = weakref.ref(one)
-    with work.quick(3):
+    with work.quick():
         del one
         gc.collect()
     assert seen() is None
@@ -134,12 +137,7 @@ def test_interrupted_waits_can_be_taken_up_again(batch: Batch, tmp_path: Path) -
     gate = tmp_path / "gate"
     task = batch.function(work.wait_for_file, str(gate))
     task.start()
-    timer = threading.Timer(
-        0.1, lambda: signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-    )
-    timer.start()
     with pytest.raises(KeyboardInterrupt):
-        task.wait()
-    timer.join()
+        work.interrupted(task.wait)
     gate.touch()
     assert task.result.get() == str(gate)

@@ -24,7 +24,7 @@ from alamo import Batch, GraphError, SerializationError, UsageError
     "count", [0, -1, 1.5, 2.0, "2", True, [1], None.__class__, 10**9, np.int64(0)]
 )
 def test_impossible_num_workers(make_batch: MakeBatch, count: Any) -> None:
-    with work.quick(1), pytest.raises(UsageError, match="num_workers"):
+    with work.quick(), pytest.raises(UsageError, match="num_workers"):
         make_batch(num_workers=count)
 
 
@@ -114,7 +114,7 @@ def test_waiting_before_start(batch: Batch) -> None:
         part.stdout.get,
         whole.raise_failures,
     ):
-        with work.quick(1), pytest.raises(UsageError, match=r"task \d+ has not been started"):
+        with work.quick(), pytest.raises(UsageError, match=r"task \d+ has not been started"):
             wait()
     single.run()
     whole.run()
@@ -151,7 +151,7 @@ def test_unknown_uids(batch: Batch) -> None:
     other.run()
     wrong: list[Any] = [0, -1, whole.uid, other.uid, "1", 1.0, 1 << 80, (1,)]
     for uid in wrong:
-        with work.quick(1), pytest.raises(UsageError, match="uid"):
+        with work.quick(), pytest.raises(UsageError, match="uid"):
             whole.result.get(uid)
     for uid in [0, tasks[1].uid, whole.uid, "x"]:
         with pytest.raises(UsageError, match="uid"):

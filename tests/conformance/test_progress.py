@@ -171,7 +171,7 @@ def test_timeouts(batch: Batch, screen: Screen, tmp_path: Path, shape: str) -> N
         task = batch.compile([task])
     elif shape == "array":
         task = batch.map(work.wait_for_file, [gate])
-    with work.quick(2.0), pytest.raises(WaitTimeout):
+    with work.quick(), pytest.raises(WaitTimeout):
         task.run(0.35, progress=True)
     assert "1 waiting" in screen.drawn[-1]
     assert screen.getvalue().endswith("\n")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +15,12 @@ import pytest
 import _work as work
 import alamo
 from alamo import Batch
+
+
+def times_out(wait: Callable[[], Any]) -> None:
+    with pytest.raises(TimeoutError, match=r"task \d+") as error:
+        wait()
+    assert isinstance(error.value, alamo.WaitTimeout)
 
 
 @pytest.mark.needs("background")
@@ -29,12 +38,10 @@ def test_timeouts_are_honoured(batch: Batch, tmp_path: Path) -> None:
         lambda: part.result.get(timeout=0.5),
         lambda: whole.wait(timeout=0.5),
     ):
-        with work.quick(0.7), pytest.raises(TimeoutError, match=r"task \d+") as error:
-            wait()
-        assert isinstance(error.value, alamo.WaitTimeout)
+        work.in_time(0.7, lambda wait=wait: times_out(wait))  # type: ignore[misc]
     for timeout in (0, -1, -math.inf, 0.0, np.float32(0), np.int64(0), 1e-9):
-        with work.quick(0.2), pytest.raises(TimeoutError):
-            single.result.get(timeout=timeout)  # type: ignore[arg-type]
+        look = functools.partial(single.result.get, timeout=timeout)  # type: ignore[arg-type]
+        work.in_time(0.2, lambda look=look: times_out(look))  # type: ignore[misc]
     Path(gate).touch()
     for limit in (None, 1e9, math.inf, alamo.default_timeout, 1e300, 1 << 70, np.float64(5)):
         assert single.result.get(timeout=limit) == gate
@@ -43,7 +50,7 @@ def test_timeouts_are_honoured(batch: Batch, tmp_path: Path) -> None:
 
 @pytest.mark.needs("background")
 def test_long_timeouts_are_accepted_while_waiting(batch: Batch, tmp_path: Path) -> None:
-    for k, timeout in enumerate((None, 1e9, math.inf, 1e300, 10)):
+    for k, timeout in enumerate((None, 1e9, math.inf, 1e300, work.PATIENCE_S)):
         gate = tmp_path / str(k)
         task = batch.function(work.wait_for_file, str(gate))
         task.start()
@@ -66,8 +73,12 @@ def test_impossible_timeouts(batch: Batch, tmp_path: Path, timeout: object) -> N
 
 @pytest.mark.needs("background")
 def test_run_with_a_timeout(batch: Batch, tmp_path: Path) -> None:
-    task = batch.function(work.wait_for_file, str(tmp_path / "gate"))
-    with work.quick(0.5), pytest.raises(TimeoutError):
-        task.run(timeout=0.1)
+    tasks = []
+
+    def run() -> None:
+        tasks.append(batch.function(work.wait_for_file, str(tmp_path / "gate")))
+        times_out(lambda: tasks[-1].run(timeout=0.1))
+
+    work.in_time(0.5, run)
     (tmp_path / "gate").touch()
-    assert task.result.get() == str(tmp_path / "gate")
+    assert tasks[0].result.get() == str(tmp_path / "gate")

@@ -27,7 +27,7 @@ def started_at_once(batch: Batch, file: str, whole: bool) -> Any:
     compiled.start()
     thread = batch._client.callbacks.thread
     Path(file).touch()
-    compiled.wait(timeout=20)
+    compiled.wait(timeout=60)
     return thread
 
 
@@ -55,12 +55,12 @@ def test_a_callback_pending_at_a_fork_is_the_parents(batch: Batch) -> None:
     if pid == 0:
         status = 1
         try:
-            task.wait(timeout=1)
-            whole.wait(timeout=1)
+            task.wait(timeout=60)
+            whole.wait(timeout=60)
             status = 0
         finally:
             os._exit(status)
     go.set()
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    task.wait(timeout=20)
-    whole.wait(timeout=20)
+    task.wait(timeout=60)
+    whole.wait(timeout=60)

@@ -14,6 +14,8 @@ MODULES = [
     "alamo.batch.many",
     "alamo.batch.results",
     "alamo.executor",
+    "alamo.policy",
+    "alamo.sizes",
 ]
 
 

@@ -109,7 +109,7 @@ def test_kills_of_workers_under_elements_ordered_one_by_one(tmp_path: Path) -> N
         batch.compile([first, second]).start()
         for count in (50, 1000, 2500):
             until_noted(first_notes, count)
-            f.kill(f.workers_of(batch)[0])
+            f.kill(f.until(lambda: f.workers_of(batch), "a worker")[0])
         ahead = first.result.get(timeout=60, partial=True)
         behind = second.result.get(timeout=60, partial=True)
     for k in range(n):
@@ -197,7 +197,7 @@ def test_kills_while_an_iterable_gives_now_and_then(tmp_path: Path) -> None:
             yield k
             if k % 20 == 10:
                 until_noted(tmp_path, k)
-                f.kill(f.workers_of(batch)[0])
+                f.kill(f.until(lambda: f.workers_of(batch), "a worker")[0])
 
     with f.ended(Batch(num_workers=2, log_level="CRITICAL")) as batch:
         task = batch.map(noted, items(), [str(tmp_path)] * n)

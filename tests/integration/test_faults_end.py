@@ -117,10 +117,11 @@ def test_join_keeps_its_timeout(tmp_path: Path) -> None:
 
 
 def test_one_deadline_for_all(tmp_path: Path) -> None:
-    batch = f.changed_batch("import alamo.manager.goodbye as g; g.LAST_RESULTS_S = 1.5")
-    with stopped_clients(batch, 3, tmp_path / "log"):
+    """And not one after the other."""
+    batch = f.changed_batch("import alamo.manager.goodbye as g; g.LAST_RESULTS_S = 2.0")
+    with stopped_clients(batch, 5, tmp_path / "log"):
         batch.close()
-        assert 1.0 < took_s(lambda: batch.join(timeout=f.PATIENCE_S)) < 4.0
+        assert 1.5 < took_s(lambda: batch.join(timeout=f.PATIENCE_S)) < 5 * 2.0
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -176,5 +177,5 @@ def test_the_nursery_fails_at_the_end(number: str) -> None:
     assert batch.function(f.double, 4).run(timeout=f.PATIENCE_S) == 8
     pids = f.descendants(f.manager_of(batch))
     batch.close()
-    batch.join(timeout=2 * f.WAIT_S)
+    batch.join(timeout=f.PATIENCE_S)
     assert not any(map(f.alive, pids))

@@ -47,10 +47,10 @@ def test_a_forked_child_does_not_write_to_the_workers_socket(
     """Its records go where Python sends those that nobody wants: to stderr."""
     with f.ended(Batch(num_workers=1)) as batch:
         task = batch.function(log_in_child, 3)
-        before, inside, status = task.run(timeout=20)
+        before, inside, status = task.run(timeout=60)
         assert (inside, status) == (before - 1, 0)
         assert task.stderr.get() == "from the child\n" * 3
-        assert batch.function(f.double, 4).run(timeout=20) == 8
+        assert batch.function(f.double, 4).run(timeout=60) == 8
     records = [r.getMessage() for r in caplog.records if r.name == "alamo.mine"]
     assert [r for r in records if "child" in r] == []
     assert len([r for r in records if "task" in r]) == 1
@@ -59,7 +59,7 @@ def test_a_forked_child_does_not_write_to_the_workers_socket(
 def test_a_socket_of_the_child_is_its_own() -> None:
     """A child that goes on to use sockets is not disturbed by what was taken from it."""
     with f.ended(Batch(num_workers=1)) as batch:
-        assert batch.function(_talk_in_child).run(timeout=20) == b"hello"
+        assert batch.function(_talk_in_child).run(timeout=60) == b"hello"
 
 
 def _talk_in_child() -> bytes:

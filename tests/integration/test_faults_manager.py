@@ -142,7 +142,7 @@ def test_join_ends(batch: Batch, tmp_path: Path) -> None:
 
 def test_results_that_had_come_stay(batch: Batch) -> None:
     tasks = [batch.function(f.double, i) for i in range(100)]
-    batch.compile(tasks).run(timeout=20)
+    batch.compile(tasks).run(timeout=60)
     os.kill(f.manager_of(batch), signal.SIGKILL)
     f.until(lambda: not f.alive(f.manager_of(batch)))
     assert [t.result.get() for t in tasks] == [2 * i for i in range(100)]

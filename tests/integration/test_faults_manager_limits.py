@@ -34,11 +34,11 @@ def test_arguments_that_are_too_large_together_fail_that_task_alone() -> None:
             batch.function(total, *[p.result for p in parts[:10]]),
         ]
         batch.compile(tasks).start()
-        assert [len(p.result.get(timeout=20)) for p in parts] == [60_000] * 50
+        assert [len(p.result.get(timeout=60)) for p in parts] == [60_000] * 50
         with pytest.raises(SerializationError, match="could not be sent to a worker"):
-            tasks[-2].result.get(timeout=20)
-        assert tasks[-1].result.get(timeout=20) == 600_000
-        assert batch.function(f.double, 4).run(timeout=20) == 8
+            tasks[-2].result.get(timeout=60)
+        assert tasks[-1].result.get(timeout=60) == 600_000
+        assert batch.function(f.double, 4).run(timeout=60) == 8
 
 
 def test_tasks_that_are_too_large_in_one_chunk_run_apart() -> None:
@@ -46,8 +46,8 @@ def test_tasks_that_are_too_large_in_one_chunk_run_apart() -> None:
     with f.ended(f.changed_batch(code)) as batch:
         tasks = [batch.function(total, b"x" * 60_000 + bytes([i])) for i in range(8)]
         program = batch.compile(tasks)
-        program.run(timeout=20)
-        assert [t.result.get(timeout=20) for t in tasks] == [60_001] * 8
+        program.run(timeout=60)
+        assert [t.result.get(timeout=60) for t in tasks] == [60_001] * 8
 
 
 def nested(batch: Batch, depth: int) -> int:
@@ -58,14 +58,14 @@ def nested(batch: Batch, depth: int) -> int:
 def test_no_descriptors_for_a_worker_while_all_others_wait(spare: int) -> None:
     batch = Batch(num_workers=1, log_level="CRITICAL")
     try:
-        assert batch.function(pow, 2, 3).run(timeout=20) == 8
+        assert batch.function(pow, 2, 3).run(timeout=60) == 8
         manager = f.manager_of(batch)
         files = len(os.listdir(f"/proc/{manager}/fd")) + spare
         resource.prlimit(manager, resource.RLIMIT_NOFILE, (files, files))
         task = batch.function(nested, batch, 30)
         task.start()
         with pytest.raises(Exception, match=r"[Tt]oo many open files") as info:
-            task.result.get(timeout=20)
+            task.result.get(timeout=60)
         assert not isinstance(info.value, TimeoutError)
     finally:
         batch.terminate()
@@ -106,24 +106,24 @@ def unpackable() -> None:
 def test_a_result_over_the_limit_fails_its_task(task: Callable[[int], object]) -> None:
     """The limit is 4 GiB; here is a worker with a lower one."""
     with f.ended(Batch(num_workers=1, log_level="CRITICAL")) as batch:
-        batch.function(lower_limit, 1_000_000).run(timeout=20)
-        pid = batch.function(f.pid_of_worker).run(timeout=20)
+        batch.function(lower_limit, 1_000_000).run(timeout=60)
+        pid = batch.function(f.pid_of_worker).run(timeout=60)
         large = batch.function(task, 2_000_000)
         after = batch.function(len, large.result)
         program = batch.compile([large, after])
         program.start()
         with pytest.raises(SerializationError, match="over the limit of 1000000"):
-            large.result.get(timeout=20)
+            large.result.get(timeout=60)
         assert large.stdout.get() == "some output\n"
         with pytest.raises(UpstreamFailed):
-            after.result.get(timeout=20)
-        assert batch.function(talking, 900_000).run(timeout=20) == "x" * 900_000
-        assert len(batch.function(bytes, 2_000_000).run(timeout=20)) == 2_000_000, "in a block"
-        assert batch.function(f.pid_of_worker).run(timeout=20) == pid
+            after.result.get(timeout=60)
+        assert batch.function(talking, 900_000).run(timeout=60) == "x" * 900_000
+        assert len(batch.function(bytes, 2_000_000).run(timeout=60)) == 2_000_000, "in a block"
+        assert batch.function(f.pid_of_worker).run(timeout=60) == pid
 
 
 def test_an_exception_that_has_no_encoding_fails_its_task() -> None:
     with f.ended(Batch(num_workers=1, log_level="CRITICAL")) as batch:
         with pytest.raises(SerializationError, match="raised ValueError, too large"):
-            batch.function(unpackable).run(timeout=20)
-        assert batch.function(f.double, 4).run(timeout=20) == 8
+            batch.function(unpackable).run(timeout=60)
+        assert batch.function(f.double, 4).run(timeout=60) == 8

@@ -43,7 +43,7 @@ def test_running_tasks_go_on_and_new_workers_start(
     f.until(lambda: len(f.notes(log)) == 2)
     before = set(f.workers_of(batch))
     kill_nursery(batch, number)
-    assert [t.result.get(timeout=20) for t in running] == [0, 1]
+    assert [t.result.get(timeout=60) for t in running] == [0, 1]
     assert set(f.workers_of(batch)) == before
     # A worker that dies now is a child of the manager.
     fatal = batch.function(f.print_then_die, "out", "err", "exit:5")
@@ -54,7 +54,7 @@ def test_running_tasks_go_on_and_new_workers_start(
     assert caught.value.pid in before
     assert "err" in str(caught.value)
     tasks = [batch.function(f.noted, log, i) for i in range(100, 300)]
-    batch.compile(tasks).run(timeout=20)
+    batch.compile(tasks).run(timeout=60)
     assert not f.repeated(log)
     f.until(lambda: len(f.workers_of(batch)) == 2)
 
@@ -66,7 +66,7 @@ def test_again_and_again(batch: Batch, tmp_path: Path) -> None:
     program.start()
     for _ in range(6):
         kill_nursery(batch)
-    program.wait(timeout=30)
+    program.wait(timeout=60)
     assert [t.result.get() for t in tasks] == list(range(150))
     assert not f.repeated(log)
 
@@ -89,7 +89,7 @@ def test_nursery_and_worker_at_once(batch: Batch, tmp_path: Path) -> None:
         with pytest.raises(WorkerLost) as caught:
             victim.result.get(timeout=f.WAIT_S)
         assert caught.value.pid == pid
-        program.wait(timeout=20)
+        program.wait(timeout=60)
     assert not f.repeated(log)
 
 
@@ -102,7 +102,7 @@ def test_nursery_and_all_workers_at_once(batch: Batch, tmp_path: Path) -> None:
     for task in victims:
         with pytest.raises(WorkerLost):
             task.result.get(timeout=f.WAIT_S)
-    assert batch.function(f.double, 4).run(timeout=20) == 8
+    assert batch.function(f.double, 4).run(timeout=60) == 8
 
 
 def test_killed_while_workers_start() -> None:
@@ -110,19 +110,19 @@ def test_killed_while_workers_start() -> None:
     with f.ended(Batch(num_workers=8, log_level="CRITICAL")) as batch:
         for _ in range(3):
             kill_nursery(batch)
-        assert batch.function(f.double, 4).run(timeout=20) == 8
+        assert batch.function(f.double, 4).run(timeout=60) == 8
 
 
 def test_stopped_nursery(batch: Batch) -> None:
     """A worker's death is told even when the nursery cannot tell it; the end comes in time."""
     nursery = f.nursery_of(batch)
-    assert batch.function(f.double, 4).run(timeout=20) == 8
+    assert batch.function(f.double, 4).run(timeout=60) == 8
     os.kill(nursery, signal.SIGSTOP)
     task = batch.function(f.die, "SIGKILL")
     task.start()
     with pytest.raises(WorkerLost):
         task.result.get(timeout=f.WAIT_S)
-    assert batch.function(f.double, 5).run(timeout=20) == 10  # on the other worker
+    assert batch.function(f.double, 5).run(timeout=60) == 10  # on the other worker
     begin = time.monotonic()
     batch.terminate()
     assert time.monotonic() - begin < f.WAIT_S
@@ -136,17 +136,17 @@ def test_stopped_nursery_is_replaced() -> None:
         nursery = f.nursery_of(batch)
         os.kill(nursery, signal.SIGSTOP)
         tasks = [batch.function(f.die, "SIGKILL") for _ in range(2)]
-        batch.compile(tasks).run(timeout=20)
-        assert batch.function(f.double, 5).run(timeout=20) == 10
+        batch.compile(tasks).run(timeout=60)
+        assert batch.function(f.double, 5).run(timeout=60) == 10
         assert f.nursery_of(batch) != nursery
 
 
 def test_task_kills_its_parent(batch: Batch) -> None:
     nursery = f.nursery_of(batch)
-    assert batch.function(kill_parent).run(timeout=20) == nursery
+    assert batch.function(kill_parent).run(timeout=60) == nursery
     f.until(lambda: f.nursery_of(batch) != nursery)
     tasks = [batch.function(f.double, i) for i in range(50)]
-    batch.compile(tasks).run(timeout=20)
+    batch.compile(tasks).run(timeout=60)
     assert [t.result.get() for t in tasks] == [2 * i for i in range(50)]
 
 
@@ -204,13 +204,13 @@ def test_no_room_for_another_nursery_for_a_while(batch: Batch, tmp_path: Path) -
     files, _ = limit_files(batch, 3)
     nursery = f.nursery_of(batch)
     os.kill(nursery, signal.SIGKILL)
-    assert [t.result.get(timeout=20) for t in running] == [0, 1]
-    assert batch.function(f.double, 3).run(timeout=20) == 6
+    assert [t.result.get(timeout=60) for t in running] == [0, 1]
+    assert batch.function(f.double, 3).run(timeout=60) == 6
     fatal = batch.function(f.die, "SIGKILL")
     fatal.start()
     with pytest.raises(WorkerLost):
-        fatal.result.get(timeout=20)
-    assert batch.function(f.double, 4).run(timeout=20) == 8, "there is another worker"
+        fatal.result.get(timeout=60)
+    assert batch.function(f.double, 4).run(timeout=60) == 8, "there is another worker"
     limit_files(batch, files)
     f.until(lambda: len(f.workers_of(batch)) == 2)
     assert f.nursery_of(batch) != nursery
@@ -220,12 +220,12 @@ def test_no_room_for_another_nursery_at_all() -> None:
     """The service ends when nothing runs any more and nothing can."""
     batch = Batch(num_workers=1, log_level="CRITICAL")
     try:
-        assert batch.function(f.double, 3).run(timeout=20) == 6
+        assert batch.function(f.double, 3).run(timeout=60) == 6
         limit_files(batch, 3)
         os.kill(f.nursery_of(batch), signal.SIGKILL)
         batch.function(f.die, "SIGKILL").start()
         with pytest.raises(BatchBroken, match=r"cannot start|could not be started"):
-            batch.function(f.double, 4).run(timeout=20)
+            batch.function(f.double, 4).run(timeout=60)
     finally:
         batch.terminate()
         with Batch(num_workers=1):  # it sweeps what the manager had no descriptor to remove with

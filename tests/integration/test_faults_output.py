@@ -66,7 +66,7 @@ def say(text: str) -> int:
 
 def run(batch: Batch, function: Callable[..., int], *args: object) -> tuple[int, str, str]:
     task = batch.function(function, *args)
-    return task.run(timeout=20), task.stdout.get(), task.stderr.get()
+    return task.run(timeout=60), task.stdout.get(), task.stderr.get()
 
 
 def check_next(batch: Batch, pid: int) -> None:
@@ -126,10 +126,10 @@ def test_within_one_chunk(batch: Batch, tmp_path: Path) -> None:
     path = tmp_path / "user.log"
     path.touch()
     warm = [batch.function(int, 1) for _ in range(2000)]
-    batch.compile(warm).run(timeout=30)
+    batch.compile(warm).run(timeout=60)
     before = [batch.function(say, "a") for _ in range(5)]
     one = batch.function(redirect, str(path), 1, os.O_WRONLY | os.O_APPEND, False)
     after = [batch.function(say, "b") for _ in range(5)]
-    batch.compile([*before, one, *after]).run(timeout=30)
+    batch.compile([*before, one, *after]).run(timeout=60)
     assert [t.stdout.get() for t in (*before, one, *after)] == ["a"] * 5 + [""] + ["b"] * 5
     assert path.read_bytes() == LINE

@@ -23,7 +23,7 @@ def test_workers_that_leave_are_gone_and_those_that_come_are_there() -> None:
         f.until(lambda: len(f.workers_of(batch)) == 1)
         (stayed,) = f.workers_of(batch)
         assert stayed in before
-        assert batch.function(f.pid_of_worker).run(timeout=20) == stayed
+        assert batch.function(f.pid_of_worker).run(timeout=60) == stayed
         batch.scale(3)
         f.until(lambda: len(f.workers_of(batch)) == 3)
         assert stayed in f.workers_of(batch)
@@ -41,8 +41,8 @@ def test_one_that_runs_a_task_leaves_when_it_has_ended(tmp_path: Path) -> None:
         one.start()
         assert len(f.workers_of(batch)) == 3
         gate.touch()
-        assert [task.result.get(timeout=20) for task in tasks] == [0, 1, 2]
-        assert one.result.get(timeout=20) == 8
+        assert [task.result.get(timeout=60) for task in tasks] == [0, 1, 2]
+        assert one.result.get(timeout=60) == 8
         f.until(lambda: len(f.workers_of(batch)) == 1)
 
 
@@ -60,12 +60,12 @@ def test_each_runs_once_while_workers_come_go_and_are_killed(tmp_path: Path, see
             seen = len(f.notes(log))
             f.until(lambda seen=seen: len(f.notes(log)) > seen + 40)
             if draw.random() < 0.5:
-                kills += f.kill(draw.choice(f.workers_of(batch)))
+                kills += f.kill(draw.choice(f.until(lambda: f.workers_of(batch), "a worker")))
         program.wait(timeout=60)
         lost = 0
         for i, task in enumerate(tasks):
             try:
-                assert task.result.get(timeout=20) == i
+                assert task.result.get(timeout=60) == i
             except WorkerLost:
                 lost += 1
         assert lost <= kills
@@ -81,7 +81,7 @@ def test_a_client_that_may_not_scale_is_shown_out() -> None:
         other._client.send([messages.ScaleAsked(7)])
         with pytest.raises(BatchBroken):
             f.until(other._client.check_broken)
-        assert batch.function(f.double, 4).run(timeout=20) == 8
+        assert batch.function(f.double, 4).run(timeout=60) == 8
         assert batch.num_workers == 2
         assert len(f.workers_of(batch)) == 2
 

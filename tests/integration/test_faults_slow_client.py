@@ -51,7 +51,7 @@ def test_a_stopped_client_gets_no_more_of_its_programs_run(tmp_path: Path) -> No
                 ran = len(f.notes(log))
                 for _ in range(20):
                     tasks = [batch.function(f.double, i) for i in range(50)]
-                    batch.compile(tasks).run(timeout=20)
+                    batch.compile(tasks).run(timeout=60)
             assert ran < COUNT / 2
             os.kill(client.pid, signal.SIGCONT)
             assert client.line() == str(60_000 * COUNT)
@@ -73,7 +73,7 @@ def test_programs_of_a_client_that_dies_stopped_are_finished(tmp_path: Path) -> 
             f.until(lambda: len(f.notes(log)) > 30)
             for _ in range(20):
                 tasks = [batch.function(f.double, i) for i in range(50)]
-                batch.compile(tasks).run(timeout=20)
+                batch.compile(tasks).run(timeout=60)
             assert len(f.notes(log)) < COUNT
         f.until(lambda: len(f.notes(log)) == COUNT)
 
@@ -93,7 +93,7 @@ print(f.manager_of(batch))
 task.start()
 print("started")
 sys.stdin.readline()
-task.result.get(timeout=30)
+task.result.get(timeout=60)
 f.until(lambda: any("dropped" in text for text in counts))
 print(len(counts))
 batch.terminate()

@@ -27,7 +27,7 @@ if __name__ == "__main__":
         workers = int(sys.argv[1]) if sys.argv[1] else None
         with Batch(num_workers=workers, log_level="CRITICAL") as batch:
             tasks = [batch.function(f.double, i) for i in range(50)]
-            batch.compile(tasks).run(timeout=20)
+            batch.compile(tasks).run(timeout=60)
             print("sum", sum(t.result.get() for t in tasks), batch._client.address)
     except Exception as error:
         print(type(error).__name__, " ".join(str(error).split()))
@@ -148,7 +148,7 @@ def test_limit_of_the_client_is_that_of_tasks(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with Batch(num_workers=1) as batch:
         task = batch.function(resource.getrlimit, resource.RLIMIT_NOFILE)
-        assert task.run(timeout=20) == (soft, hard)
+        assert task.run(timeout=60) == (soft, hard)
 
 
 def test_too_many_clients() -> None:
@@ -167,7 +167,7 @@ def test_too_many_clients() -> None:
                 clients.append(pickle.loads(data))
         except BatchBroken as error:
             print(len(clients) > 3, error)
-        print(batch.function(pow, 2, 3).run(timeout=10))
+        print(batch.function(pow, 2, 3).run(timeout=60))
         for client in clients[2:]:
             client._leave()
         def once_more():
@@ -175,7 +175,7 @@ def test_too_many_clients() -> None:
                 return pickle.loads(data)
             except BatchBroken:  # it has not seen yet that the others have left
                 return None
-        print(f.until(once_more).function(pow, 2, 4).run(timeout=10))
+        print(f.until(once_more).function(pow, 2, 4).run(timeout=60))
         batch.terminate()
     """
     with f.Script(code) as client:
@@ -216,12 +216,12 @@ def test_out_of_memory(small_memory: Path) -> None:
         task = batch.function(eat, 500)
         tasks = [batch.function(f.double, i) for i in range(50)]
         batch.compile([task, *tasks]).start()
-        assert [t.result.get(timeout=20) for t in tasks] == [2 * i for i in range(50)]
+        assert [t.result.get(timeout=60) for t in tasks] == [2 * i for i in range(50)]
         with pytest.raises(WorkerLost, match="out-of-memory killer: the system"):
-            task.result.get(timeout=20)
+            task.result.get(timeout=60)
         fatal = batch.function(f.die, "SIGKILL")
         with pytest.raises(WorkerLost, match="kill -9"):
-            fatal.run(timeout=20)
+            fatal.run(timeout=60)
         f.kill(*workers)
 
 
@@ -253,13 +253,13 @@ def test_no_more_processes(tmp_path: Path) -> None:
     tasks = [batch.function(f.double, i) for i in range(50)]
     fatal = batch.function(f.die, "SIGKILL")
     batch.compile([fatal, *tasks]).start()
-    assert [t.result.get(timeout=20) for t in tasks] == [2 * i for i in range(50)]
+    assert [t.result.get(timeout=60) for t in tasks] == [2 * i for i in range(50)]
     with pytest.raises(WorkerLost):
-        fatal.result.get(timeout=20)
+        fatal.result.get(timeout=60)
     assert f.nursery_of(batch) == nursery
     batch.function(f.die, "SIGKILL").start()
     with pytest.raises(BatchBroken, match="Resource temporarily unavailable"):
-        batch.function(f.double, 3).run(timeout=20)
+        batch.function(f.double, 3).run(timeout=60)
     batch.terminate()
 
 

@@ -33,7 +33,7 @@ def with_innocents(batch: Batch, log: str, bad: list[Any]) -> list[Any]:
     tasks: list[Any] = [batch.function(innocent, log, i) for i in range(count)]
     for k, task in enumerate(bad):
         tasks.insert(20 * (k + 1), task)
-    batch.compile(tasks).run(timeout=40)
+    batch.compile(tasks).run(timeout=60)
     good = [t for t in tasks if t not in bad]
     assert [t.result.get() for t in good] == list(range(count))
     assert [t.stdout.get() for t in good] == [f"innocent {i}\n" for i in range(count)]
@@ -113,7 +113,7 @@ def test_leaks_all_descriptors(batch: Batch, tmp_path: Path) -> None:
     with_innocents(batch, str(tmp_path / "log"), bad)
     large = [bytes([i]) * 300_000 for i in range(20)]
     tasks = [batch.function(same, value) for value in large]
-    batch.compile(tasks).run(timeout=20)
+    batch.compile(tasks).run(timeout=60)
     assert [t.result.get() for t in tasks] == large
 
 
@@ -204,8 +204,8 @@ def test_forks(batch: Batch, tmp_path: Path) -> None:
 def test_multiprocessing_inside(batch: Batch) -> None:
     for method in ("fork", "spawn"):
         task = batch.function(pool_inside, method)
-        assert task.run(timeout=30) == [0, 1, 4, 9]
-    assert batch.function(f.double, 3).run(timeout=20) == 6
+        assert task.run(timeout=60) == [0, 1, 4, 9]
+    assert batch.function(f.double, 3).run(timeout=60) == 6
 
 
 def square(x: int) -> int:
@@ -244,19 +244,19 @@ def test_sessions_and_groups(batch: Batch, tmp_path: Path) -> None:
     first, second = with_innocents(batch, str(tmp_path / "log"), bad)
     assert first.result.get() > 0
     assert lost(second).signal == signal.SIGKILL
-    assert batch.function(kill_everything_it_started).run(timeout=20) == -signal.SIGTERM
+    assert batch.function(kill_everything_it_started).run(timeout=60) == -signal.SIGTERM
     assert {f.manager_of(batch), f.nursery_of(batch)} == everybody
-    assert batch.function(new_session).run(timeout=20) > 0
+    assert batch.function(new_session).run(timeout=60) > 0
 
 
 def test_children_end_with_their_task(batch: Batch, tmp_path: Path) -> None:
     """Also in sessions of their own, also those that ignore signals."""
     log = str(tmp_path / "log")
-    batch.function(leave_children, log).run(timeout=20)
+    batch.function(leave_children, log).run(timeout=60)
     pids = list(map(int, f.notes(log)))
     assert len(pids) == 3
     f.wait_gone(pids)
-    assert batch.function(f.double, 3).run(timeout=20) == 6
+    assert batch.function(f.double, 3).run(timeout=60) == 6
 
 
 def leave_children(log: str) -> None:
@@ -298,7 +298,7 @@ def test_surroundings_are_put_back(batch: Batch, tmp_path: Path) -> None:
         tasks.append(batch.function(surroundings))
         tasks.append(batch.function(vanish, str(tmp_path / f"gone{i}")))
         tasks.append(batch.function(surroundings))
-    batch.compile(tasks).run(timeout=20)
+    batch.compile(tasks).run(timeout=60)
     assert {t.result.get() for t in tasks[1::2]} == {before}
 
 
@@ -410,7 +410,7 @@ def test_output_of_a_dead_task_is_its_own(batch: Batch) -> None:
     for i in range(20):
         tasks += [batch.function(print, f"innocent {i}") for _ in range(5)]
         tasks.append(batch.function(f.print_then_die, f"out {i}", f"err {i}"))
-    batch.compile(tasks).run(timeout=40)
+    batch.compile(tasks).run(timeout=60)
     for i in range(20):
         task = tasks[6 * i + 5]
         assert "err" in str(lost(task))

@@ -28,13 +28,13 @@ def holding(number: int) -> Callable[[], int]:
 
 def run_singles(batch: Batch) -> None:
     for i in range(COUNT):
-        assert batch.function(holding(i)).run(timeout=20) == i + SIZE
+        assert batch.function(holding(i)).run(timeout=60) == i + SIZE
 
 
 def run_programs(batch: Batch) -> None:
     for i in range(COUNT // 2):
         tasks = [batch.function(holding(i + k)) for k in range(2)]
-        batch.compile(tasks).run(timeout=20)
+        batch.compile(tasks).run(timeout=60)
         assert [t.result.get() for t in tasks] == [i + SIZE, i + 1 + SIZE]
 
 
@@ -42,12 +42,12 @@ def run_programs(batch: Batch) -> None:
 def test_functions_with_data_do_not_pile_up(run: Callable[[Batch], None]) -> None:
     """In the client, the manager and the worker; 120 MB went through each."""
     with f.ended(Batch(num_workers=1)) as batch:
-        worker = batch.function(f.pid_of_worker).run(timeout=20)
+        worker = batch.function(f.pid_of_worker).run(timeout=60)
         pids = [os.getpid(), f.manager_of(batch), worker]
         before = [memory_of(pid) for pid in pids]
         run(batch)
         grown = [memory_of(pid) - old for pid, old in zip(pids, before)]
-        assert batch.function(f.pid_of_worker).run(timeout=20) == worker
+        assert batch.function(f.pid_of_worker).run(timeout=60) == worker
         assert max(grown) < 60e6, grown
 
 
@@ -55,11 +55,11 @@ def test_a_function_that_was_forgotten_can_be_used_again() -> None:
     with f.ended(Batch(num_workers=2)) as batch:
         function = holding(7)
         for _ in range(3):
-            assert batch.compile([batch.function(function)]).run(timeout=20) is not None
+            assert batch.compile([batch.function(function)]).run(timeout=60) is not None
             run_once = [batch.function(holding(k)) for k in range(12)]
-            batch.compile(run_once).run(timeout=20)
+            batch.compile(run_once).run(timeout=60)
             again = batch.function(function)
-            assert again.run(timeout=20) == 7 + SIZE
+            assert again.run(timeout=60) == 7 + SIZE
 
 
 def test_equal_functions_of_several_programs_are_loaded_once() -> None:
@@ -68,7 +68,7 @@ def test_equal_functions_of_several_programs_are_loaded_once() -> None:
         function = _noting()
         tasks = [batch.function(function) for _ in range(3)]
         for task in tasks:
-            batch.compile([task]).run(timeout=20)
+            batch.compile([task]).run(timeout=60)
         assert [t.result.get() for t in tasks] == [1, 2, 3], "its state has stayed"
 
 

@@ -79,14 +79,14 @@ def test_results_dropped_unread_are_used_again(batch: Batch) -> None:
         batch.compile(tasks).run(timeout=60)
         check({round_ + 1: tasks[round_].result.get()})
         del tasks
-    batch.function(f.double, 1).run(timeout=20)
+    batch.function(f.double, 1).run(timeout=60)
     assert len(batch._client.blocks._maps) <= 300
 
 
 def test_single_tasks(batch: Batch) -> None:
     held: dict[int, np.ndarray] = {}
     for value in range(0, 200, 2):
-        held[value + 1] = batch.function(add_one, full(value)).run(timeout=20)
+        held[value + 1] = batch.function(add_one, full(value)).run(timeout=60)
         if value % 6 == 0:
             del held[value + 1]
     check(held)
@@ -103,7 +103,7 @@ def test_arguments_of_what_could_not_be_sent_come_back(batch: Batch) -> None:
             batch.compile(tasks)
         with pytest.raises(SerializationError):
             tasks[-1].start()
-        check({4: batch.function(add_one, full(3)).run(timeout=20)})
+        check({4: batch.function(add_one, full(3)).run(timeout=60)})
     assert len(batch._client.blocks._maps) < 100
     assert len(os.listdir("/proc/self/fd")) < files + 10
 
@@ -112,7 +112,7 @@ def test_an_argument_of_others_too_is_left_alone(batch: Batch) -> None:
     shared = full(5)
     tasks = [batch.function(changed_in_place, shared, by) for by in range(40)]
     twice = batch.function(changed_in_place, shared, shared)
-    batch.compile([*tasks, twice]).run(timeout=20)
+    batch.compile([*tasks, twice]).run(timeout=60)
     check({5 + by: task.result.get() for by, task in enumerate(tasks)})
     check({10: twice.result.get()})
     assert (shared == 5).all()
@@ -129,7 +129,7 @@ def test_several_arguments_and_results(batch: Batch) -> None:
     for i in range(20):
         own = full(i)
         tasks.append(batch.function(two_of_one, own, own, full(-i, ITEMS * 4)))
-    batch.compile(tasks).run(timeout=20)
+    batch.compile(tasks).run(timeout=60)
     for i, task in enumerate(tasks):
         one, other, same = task.result.get()
         assert one is same
@@ -139,7 +139,7 @@ def test_several_arguments_and_results(batch: Batch) -> None:
 @pytest.mark.parametrize("items", [ITEMS // 4, ITEMS // 2 + 1, ITEMS, ITEMS + 1, ITEMS * 4])
 def test_results_of_other_sizes(batch: Batch, items: int) -> None:
     tasks = [batch.function(resized, full(i), items) for i in range(20)]
-    batch.compile(tasks).run(timeout=20)
+    batch.compile(tasks).run(timeout=60)
     check({i: task.result.get() for i, task in enumerate(tasks)})
     assert all(len(task.result.get()) == items for task in tasks)
     assert (given(batch) > 0) == (ITEMS // 2 < items <= ITEMS)
@@ -197,7 +197,7 @@ def test_a_fork_in_a_task(batch: Batch) -> None:
 
 def test_a_forked_client_keeps_what_it_has(batch: Batch) -> None:
     tasks = [batch.function(add_one, full(i)) for i in range(20)]
-    batch.compile(tasks).run(timeout=20)
+    batch.compile(tasks).run(timeout=60)
     results = {i + 1: task.result.get() for i, task in enumerate(tasks)}
     go, ready = os.pipe()
     child = os.fork()
@@ -212,7 +212,7 @@ def test_a_forked_client_keeps_what_it_has(batch: Batch) -> None:
     results.clear()
     for round_ in range(4):
         more = [batch.function(add_one, full(-round_)) for _ in range(40)]
-        batch.compile(more).run(timeout=20)
+        batch.compile(more).run(timeout=60)
         check({1 - round_: more[7].result.get()})
     os.write(ready, b"x")
     os.close(go)
@@ -329,10 +329,10 @@ def test_nested_clients(batch: Batch) -> None:
 def test_a_batch_that_has_ended(batch: Batch) -> None:
     """Results stay when the manager, and with it the count of their uses, is gone."""
     tasks = [batch.function(add_one, full(i)) for i in range(20)]
-    batch.compile(tasks).run(timeout=20)
+    batch.compile(tasks).run(timeout=60)
     read = {i + 1: task.result.get() for i, task in enumerate(tasks[:10])}
     batch.close()
-    batch.join(timeout=20)
+    batch.join(timeout=60)
     check(read | {i + 11: task.result.get() for i, task in enumerate(tasks[10:])})
     del tasks, read
     gc.collect()

@@ -12,7 +12,7 @@ from alamo import Batch
 
 
 def _wait_for(path: str) -> bool:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if Path(path).exists():
             return True
@@ -25,23 +25,23 @@ def test_an_outcome_is_not_held_up_by_a_long_task_behind_it(tmp_path: Path, ahea
     """The long task ends only when this process has read what was finished before it."""
     with Batch(num_workers=1) as batch:
         warm = [batch.function(operator.add, i, i) for i in range(2000)]  # chunks are large now
-        batch.compile(warm).run(timeout=30)
+        batch.compile(warm).run(timeout=60)
         go = tmp_path / "go"
         short = [batch.function(operator.add, i, 1) for i in range(ahead)]
         long = batch.function(_wait_for, str(go))
         behind = [batch.function(operator.add, i, 2) for i in range(40)]
         batch.compile([*short, long, *behind]).start()
-        assert [task.result.get(timeout=5) for task in short] == [i + 1 for i in range(ahead)]
+        assert [task.result.get(timeout=20) for task in short] == [i + 1 for i in range(ahead)]
         go.touch()
-        assert long.result.get(timeout=30) is True
-        assert [task.result.get(timeout=30) for task in behind] == [i + 2 for i in range(40)]
+        assert long.result.get(timeout=60) is True
+        assert [task.result.get(timeout=60) for task in behind] == [i + 2 for i in range(40)]
 
 
 def test_a_task_that_waits_for_a_neighbour_of_its_own_chunk_ends(tmp_path: Path) -> None:
     """Nested tasks: what a child had finished is known although the next child waits."""
     with Batch(num_workers=1) as batch:
         parent = batch.function(_children, batch, str(tmp_path / "go"))
-        assert parent.run(timeout=30) == [3, True, 7]
+        assert parent.run(timeout=60) == [3, True, 7]
 
 
 def _children(batch: Batch, go: str) -> list[object]:
@@ -52,6 +52,6 @@ def _children(batch: Batch, go: str) -> list[object]:
         *[batch.function(operator.add, i, i) for i in range(20)],
     ]
     batch.compile(tasks).start()
-    first = tasks[0].result.get(timeout=5)
+    first = tasks[0].result.get(timeout=20)
     Path(go).touch()
-    return [first, tasks[1].result.get(timeout=20), tasks[2].result.get(timeout=20)]
+    return [first, tasks[1].result.get(timeout=60), tasks[2].result.get(timeout=60)]

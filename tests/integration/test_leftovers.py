@@ -1,4 +1,4 @@
-"""What stays behind: in the client's process, in /dev/shm, in /tmp, in the process table."""
+"""What stays behind: in the client's process, in /tmp, in the process table."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def own_mappings() -> int:
 
 def use(batch: Batch) -> None:
     tasks = [batch.function(f.double, i, callback_func=f.double) for i in range(50)]
-    batch.compile(tasks).run(timeout=20)
-    assert batch.function(bytes, 300_000).run(timeout=20) == bytes(300_000)
+    batch.compile(tasks).run(timeout=60)
+    assert batch.function(bytes, 300_000).run(timeout=60) == bytes(300_000)
     assert len(batch.function(len, bytes(300_000)).start()) == 3
 
 
 def end_by_join(batch: Batch) -> None:
     batch.close()
-    batch.join(timeout=20)
+    batch.join(timeout=60)
 
 
 def end_by_terminate(batch: Batch) -> None:
@@ -112,7 +112,7 @@ def test_dead_workers_leave_nothing_in_the_manager() -> None:
         def kill_some() -> None:
             for _ in range(10):
                 batch.function(f.die, "SIGKILL").start()
-            batch.function(f.double, 3).run(timeout=20)
+            batch.function(f.double, 3).run(timeout=60)
             f.until(lambda: len(f.workers_of(batch)) == 2)
             f.until(lambda: not [p for p in f.descendants(manager) if not f.alive(p)])
 
@@ -150,7 +150,6 @@ if __name__ == "__main__":
 
 def test_next_batch_sweeps(root: Path, tmp_path: Path) -> None:
     """Client, manager and nursery die at once: directory and processes are left, until then."""
-    shm = set(os.listdir("/dev/shm"))
     with Batch(num_workers=1):
         mine = entries(root)
         with f.Script(KILLED, tmp_path / "log") as client:
@@ -164,10 +163,9 @@ def test_next_batch_sweeps(root: Path, tmp_path: Path) -> None:
         with Batch(num_workers=1) as third:
             name = runtime_dir.name_of(third._client.address)
             assert entries(root) == sorted([*mine, name])
-            f.wait_gone(others, 1.0)
+            f.wait_gone(others)
         assert entries(root) == mine
     assert entries(root) == []
-    assert set(os.listdir("/dev/shm")) == shm
 
 
 def test_sweep_spares_what_is_not_dead(root: Path) -> None:
@@ -197,7 +195,7 @@ def test_two_processes_do_not_disturb_one_another(root: Path, tmp_path: Path) ->
         for i in range(3):
             batch = Batch(num_workers=1, log_level="CRITICAL")
             tasks = [batch.function(f.double, i) for i in range(200)]
-            batch.compile(tasks).run(timeout=20)
+            batch.compile(tasks).run(timeout=60)
             assert [t.result.get() for t in tasks] == [2 * i for i in range(200)]
             if i % 3 == 1:
                 f.kill_at_once(f.manager_of(batch), f.nursery_of(batch))
@@ -265,7 +263,7 @@ def test_stopped_batch_is_not_swept(root: Path) -> None:
         with Batch(num_workers=1):
             pass
         os.kill(f.manager_of(batch), signal.SIGCONT)
-        assert batch.function(f.double, 3).run(timeout=20) == 6
+        assert batch.function(f.double, 3).run(timeout=60) == 6
 
 
 def _set_timer(timer: int) -> int:
@@ -284,5 +282,5 @@ def _compute(seconds: float) -> int:
 @pytest.mark.parametrize("timer", [signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF])
 def test_no_timer_goes_off_in_the_next_task(timer: int) -> None:
     with Batch(num_workers=1) as batch:
-        pid = batch.function(_set_timer, timer).run(timeout=20)
-        assert batch.function(_compute, 0.1).run(timeout=20) == pid
+        pid = batch.function(_set_timer, timer).run(timeout=60)
+        assert batch.function(_compute, 0.1).run(timeout=60) == pid

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import gc
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 
 import _work as work
 from alamo import Batch
 
-MIB = 1 << 20
 COUNT = 60
 
 
@@ -126,15 +125,25 @@ def test_many_threads_ask_for_the_same(batch: Batch) -> None:
 
 
 def test_the_bytes_are_freed() -> None:
+    """Counted by what was allocated and not freed: the size of the process depends on gaps too."""
+    count, size = 1000, 50_000
     with Batch(num_workers=1) as one:
-        this = psutil.Process()
-        tasks = [one.function(work.same, [bytes(50_000)]) for _ in range(4000)]
-        one.compile(tasks).run()
-        for task in tasks:
-            task.get()
         one.function(work.nothing).run()
-        both = this.memory_info().rss
-        del tasks, task
-        gc.collect()
-        one.function(work.nothing).run()
-        assert both - this.memory_info().rss < 260 * MIB  # the objects, 200, and not their bytes
+        tracemalloc.start()
+        try:
+            tasks = [one.function(work.same, [bytes(size)]) for _ in range(count)]
+            one.compile(tasks).run()
+            one.function(work.nothing).run()
+            assert count * size < traced() < 1.15 * count * size  # bytes, and no arguments
+            values = [task.get() for task in tasks]
+            one.function(work.nothing).run()
+            assert count * size < traced() < 1.15 * count * size  # objects, and no bytes
+            del tasks, values
+            assert traced() < 0.15 * count * size
+        finally:
+            tracemalloc.stop()
+
+
+def traced() -> int:
+    gc.collect()
+    return tracemalloc.get_traced_memory()[0]

@@ -48,7 +48,7 @@ def closed_inside() -> int:
 
 @pytest.mark.parametrize("use", [closed_and_joined, left_by_an_exception, closed_inside])
 def test_the_manager_has_ended_when_the_context_is_left(use: Callable[[], int]) -> None:
-    with work.quick(5):
+    with work.quick():
         pid = use()
     assert not work.alive(pid)
 
@@ -59,7 +59,7 @@ def test_the_manager_of_a_dropped_batch_ends() -> None:
     pid = manager_of(one)
     del one
     gc.collect()
-    work.wait_until(lambda: not work.alive(pid), 3)
+    work.wait_until(lambda: not work.alive(pid))
 
 
 def test_two_batches_have_workers_of_their_own(batch: Batch) -> None:
@@ -98,14 +98,15 @@ def test_many_batches_one_after_the_other_leave_nothing() -> None:
         gc.collect()
         return descriptors() <= before
 
-    work.wait_until(all_closed, 5)
+    work.wait_until(all_closed)
 
 
 def test_time_of_start_and_end() -> None:
-    begun = time.monotonic()
-    with Batch(num_workers=1) as one:
-        assert one.function(work.same, 1).run() == 1
-    assert time.monotonic() - begun < 3
+    def use() -> None:
+        with Batch(num_workers=1) as one:
+            assert one.function(work.same, 1).run() == 1
+
+    work.in_time(3, use)
 
 
 def test_a_batch_made_inside_a_task(batch: Batch) -> None:
@@ -121,7 +122,7 @@ def test_a_batch_made_inside_a_task(batch: Batch) -> None:
 
     assert batch.function(own).run(timeout=work.PATIENCE_S) == 3
     pid = batch.function(forgotten).run(timeout=work.PATIENCE_S)
-    work.wait_until(lambda: not work.alive(pid), 6)
+    work.wait_until(lambda: not work.alive(pid))
 
 
 def run_in_fork(body: Any) -> str:

@@ -233,7 +233,7 @@ def test_a_script_that_forgets_to_close(tmp_path: Path) -> None:
 
 
 def test_a_script_that_crashes(tmp_path: Path) -> None:
-    with work.quick(10):
+    with work.quick():
         done = work.run_script(
             tmp_path,
             "import time\n"
@@ -275,7 +275,7 @@ def test_a_process_that_dies_without_a_word(tmp_path: Path) -> None:
     )
     pids = [int(p) for p in done.stdout.split()]
     assert len(pids) == 2
-    work.wait_until(lambda: not any(map(work.alive, pids)), 5)
+    work.wait_until(lambda: not any(map(work.alive, pids)))
 
 
 WAITING = """
@@ -314,13 +314,13 @@ def test_ctrl_c_leaves_no_process_behind(tmp_path: Path, wait: str) -> None:
     parent = psutil.Process(process.pid)
     work.wait_until(lambda: len(parent.children(recursive=True)) >= 4)
     family = parent.children(recursive=True)
-    with work.quick(5):
+    with work.quick():
         os.killpg(process.pid, signal.SIGINT)
         _, text = process.communicate(timeout=work.PATIENCE_S)
     assert process.returncode in (1, -signal.SIGINT)
     assert "KeyboardInterrupt" in text
     assert text.count("Traceback") == 1, text
-    work.wait_until(lambda: not any(work.alive(p.pid) for p in family), 3)
+    work.wait_until(lambda: not any(work.alive(p.pid) for p in family))
 
 
 def test_a_thread_may_hold_the_only_reference(tmp_path: Path) -> None:
@@ -351,6 +351,6 @@ def test_start_up_does_not_need_the_scripts_directory(tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
     )
     assert done.stdout == "2\n", done.stderr

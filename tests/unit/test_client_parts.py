@@ -18,13 +18,14 @@ import pytest
 
 from alamo.batch import spill
 from alamo.batch.arguments import as_accesses, check_callback, lift_accesses
-from alamo.batch.launch import check_num_workers, granted_cores
+from alamo.batch.launch import check_num_workers
 from alamo.batch.logs import check_log_level
 from alamo.batch.spill import ResultMemory, Spilled
 from alamo.batch.uids import UidIndex
 from alamo.batch.waiting import acquire_until, deadline_of, default_timeout, left_until
 from alamo.core.access import READ, WRITE, make_access
 from alamo.errors import UsageError
+from alamo.manager.machine import granted_cores
 from alamo.protocol.records import OK, Record
 
 # -- deadlines -----------------------------------------------------------------------------------

@@ -16,9 +16,11 @@ FILES = sorted(SRC.rglob("*.py"))
 RANKS = {
     "alamo.errors": 0,
     "alamo.linux": 0,  # system calls; the core may not use it, see PURE
+    "alamo.sizes": 0,
     "alamo.core": 1,
     "alamo.runtime_dir": 1,
     "alamo.drawing": 2,
+    "alamo.policy": 2,
     "alamo.protocol": 2,
     "alamo.telemetry": 2,  # counts and serves; knows the core and nothing of processes
     "alamo.worker": 3,

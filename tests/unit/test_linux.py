@@ -153,3 +153,34 @@ def test_children_that_cannot_be_killed_are_left() -> None:
         "assert linux.process_start_ticks(child.pid) == 0\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_tree(family: list[int], kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linux, "_KEEPS_CHILDREN", kept)
+    assert linux.tree_of(family[0]) == family
+    assert linux.tree_of(family[2]) == family[2:]
+
+
+def test_tree_of_nobody() -> None:
+    process = subprocess.Popen(["true"])
+    process.wait()
+    assert linux.tree_of(process.pid) == [process.pid]
+    assert linux.read_file(f"/proc/{process.pid}/stat") == b""
+
+
+def oom_score(pid: int) -> int:
+    return int(linux.read_file(f"/proc/{pid}/oom_score_adj"))
+
+
+def test_oom_score_only_rises(family: list[int]) -> None:
+    one = family[0]
+    own = oom_score(os.getpid())
+    assert oom_score(one) == own
+    linux.raise_oom_score(own - 1, one)
+    assert oom_score(one) == own
+    linux.raise_oom_score(1000, one)
+    linux.raise_oom_score(900, one)
+    assert oom_score(one) == 1000
+    linux.raise_oom_score(1000, 1 << 30)  # nobody
+    assert oom_score(os.getpid()) == own

@@ -36,6 +36,7 @@ from alamo.core.access import (
 )
 from alamo.core.paths import is_path_type
 from alamo.errors import GraphError, UsageError
+from alamo.policy import Policy
 
 __all__ = [
     "AsyncDict",
@@ -44,6 +45,7 @@ __all__ = [
     "CommunicationDomain",
     "CommunicationObject",
     "DataAccess",
+    "Policy",
     "Task",
     "default_timeout",
 ]

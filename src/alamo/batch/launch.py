@@ -1,4 +1,4 @@
-"""Starting a manager process, and how many workers the machine really grants."""
+"""Starting a manager process, and ending one."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import sys
 
 from alamo import linux, runtime_dir
 from alamo.errors import UsageError
+from alamo.manager.machine import granted_cores
 from alamo.protocol import auth
 from alamo.protocol import messages as msg
 from alamo.protocol.framing import encode
@@ -26,36 +27,6 @@ _STATUS_WAIT_S = 2.0
 _POLL_MAX_MS = 2**31 - 1
 #: How long a manager may take that has begun to end: it waits for its nursery itself.
 _END_WAIT_S = 5.0
-
-
-def granted_cores() -> int:
-    """Cores that this process may use: affinity, cgroup quota and Slurm, not ``os.cpu_count()``."""
-    cores = len(os.sched_getaffinity(0))
-    quota = _cgroup_quota()
-    if quota is not None:
-        cores = min(cores, max(1, int(quota)))
-    for variable in ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"):
-        value = os.environ.get(variable, "")
-        if value.isdigit() and int(value) > 0:
-            return min(cores, int(value))
-    return max(1, cores)
-
-
-def _cgroup_quota() -> float | None:
-    """CPUs by the cgroup's quota, version 2 or 1; ``None`` when there is none."""
-    try:
-        with open("/sys/fs/cgroup/cpu.max") as file:
-            quota, period = file.read().split()[:2]
-        return None if quota == "max" else int(quota) / int(period)
-    except (OSError, ValueError):
-        pass
-    try:
-        with open("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") as file:
-            microseconds = int(file.read())
-        with open("/sys/fs/cgroup/cpu/cpu.cfs_period_us") as file:
-            return microseconds / int(file.read()) if microseconds > 0 else None
-    except (OSError, ValueError):
-        return None
 
 
 def check_num_workers(num_workers: int | None) -> int:

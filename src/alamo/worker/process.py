@@ -143,6 +143,11 @@ class Worker:
         self._outbox.sendall(encode(Stopped(seq, self._epoch)))
 
 
+def _go_first() -> None:
+    """In a child that a task forks; others keep the worker's score unless they are told."""
+    linux.raise_oom_score(linux.CHILD_OOM_SCORE)
+
+
 def worker_main(number: int, fds: list[int], setup: NurserySetup) -> None:
     """Body of a freshly forked worker; does not return.
 
@@ -158,6 +163,8 @@ def worker_main(number: int, fds: list[int], setup: NurserySetup) -> None:
             resource.RLIMIT_NOFILE, (setup.files, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
         )
         linux.become_subreaper()
+        linux.raise_oom_score(linux.WORKER_OOM_SCORE)
+        os.register_at_fork(after_in_child=_go_first)
         linux.keep_freed_memory()
         linux.set_process_name(f"alamo-worker-{number}")
         devnull = os.open(os.devnull, os.O_RDONLY)
