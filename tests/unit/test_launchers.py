@@ -144,9 +144,7 @@ def test_srun_counts_inside_an_allocation(
     assert launchers.find(python=True) == Launcher(SRUN, str(srun))
 
 
-def test_the_users_choice(
-    beside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_users_choice(beside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_program(beside / "mpiexec", "echo 'HYDRA build details:'")
     other = make_program(tmp_path / "my mpi" / "run", "echo 'mpiexec (Open MPI) 5.0.1'")
     assert launchers.find(True, str(other)) == Launcher(OPEN_MPI, str(other), 5)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from alamo.batch import launchers
 from alamo.batch.arguments import as_accesses
+from alamo.batch.process import as_argument
 from alamo.batch.process_options import check_environment, find_program, text_form
 from alamo.batch.results import AsyncDict
 from alamo.core.access import READ, WRITE, DataAccess
@@ -130,3 +133,67 @@ class Jobs:
         )
         task.form = form  # type: ignore[attr-defined]
         return task
+
+
+def _ranks(num_procs: Any) -> int:
+    if isinstance(num_procs, bool) or not hasattr(num_procs, "__index__"):
+        raise TypeError(f"num_procs is a number of ranks, not {num_procs!r:.80}")
+    ranks: int = num_procs.__index__()
+    if ranks < 1:
+        raise UsageError(f"num_procs={ranks}: a job has at least one rank")
+    return ranks
+
+
+def _whole(policy: Policy, ranks: int, slots: int) -> Policy:
+    """What the job needs as a whole.
+
+    Raises:
+        UsageError: more slots than there are.
+    """
+    # CPUs that are named are those of all ranks together.
+    cores = policy.cores if policy.cpu_affinity else ranks * policy.cores
+    if cores > slots and not policy.oversubscribe:
+        each = "" if policy.cores == 1 else f" with {policy.cores} cores each"
+        raise UsageError(
+            f"num_procs={ranks}: {ranks} ranks{each} are more than the Batch has slots ({slots}); "
+            "give Policy(oversubscribe=True) to let them share, fewer ranks, or the Batch a larger "
+            "num_workers"
+        )
+    if policy.cpu_affinity:
+        return policy
+    return dataclasses.replace(policy, cores=min(cores, slots))
+
+
+def _argv(target: Any, args: Sequence[Any] | None) -> tuple[Any, ...]:
+    """The program and its arguments."""
+    if isinstance(target, (str, bytes, os.PathLike, AsyncDict)):
+        target = (target,)
+    if isinstance(args, (str, bytes, os.PathLike, AsyncDict)):
+        raise TypeError(
+            f"args of job is a list or tuple of arguments; for one write ({args!r:.80},)"
+        )
+    try:
+        argv = (*target, *(args or ()))
+    except TypeError:
+        raise TypeError(
+            f"job runs a function, a program, or a list of a program and arguments, not {target!r:.80}"
+        ) from None
+    if not argv:
+        raise UsageError("target of job is empty; give at least the program")
+    return tuple([as_argument(part) for part in argv])
+
+
+def _name(target: Any) -> str | None:
+    """What messages call the task: its function, or its program."""
+    if callable(target):
+        name = getattr(target, "__name__", None)
+        return name if isinstance(name, str) else type(target).__qualname__
+    first = target if isinstance(target, (str, bytes, os.PathLike)) else next(iter(target), "")
+    return None if isinstance(first, AsyncDict) else os.path.basename(os.fsdecode(first)) or None
+
+
+def describe(command: JobCommand) -> str:
+    """How the ranks of a job are started, in a sentence, for ``alamo.explain``."""
+    line = command.launcher.line(command.num_procs, os.geteuid() == 0)
+    ranks = f"{command.num_procs} ranks are" if command.num_procs > 1 else "only rank is"
+    return f"its {ranks} started by `{shlex.join(line)}`"

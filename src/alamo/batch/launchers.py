@@ -96,4 +96,3 @@ def _probe(path: str, _changed_ns: int) -> tuple[str, int]:
             f"{asked.returncode} and says: {text.strip()[-_TAIL_CHARS:]!r}"
         )
     return kind_of(text)
-

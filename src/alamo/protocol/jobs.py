@@ -18,6 +18,7 @@ class JobCommand(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         launcher: what starts them.
         num_procs: how many.
+        threads: how many each may run, as far as libraries ask the environment.
         cwd: their directory; ``None``: the task's.
         env: their environment; ``None``: the worker's.
         check: a code other than 0 is a failure.
@@ -25,6 +26,7 @@ class JobCommand(msgspec.Struct, frozen=True, gc=False):
 
     launcher: Launcher
     num_procs: int
+    threads: int = 1
     cwd: str | None = None
     env: dict[str, str] | None = None
     check: bool = True
