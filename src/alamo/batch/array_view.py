@@ -92,7 +92,7 @@ class ArrayView(ABC):
         """The value of an element that has ended; raises its error."""
 
     @abstractmethod
-    def text_at(self, index: int, stream: int) -> str:
+    def text_at(self, index: int, stream: int) -> str | bytes:
         """What an element that has ended printed."""
 
     @abstractmethod

@@ -22,6 +22,7 @@ from alamo.batch.client import Client
 from alamo.batch.controls import Controls
 from alamo.batch.feeding import Source
 from alamo.batch.logs import check_log_level, set_up_logging
+from alamo.batch.process import Processes
 from alamo.batch.results import AsyncDict, AsyncValue
 from alamo.batch.single import SingleTasks
 from alamo.batch.task import Task, _Function
@@ -51,7 +52,7 @@ __all__ = [
 ]
 
 
-class Batch(Controls):
+class Batch(Controls, Processes):
     """A batch service on this machine: a manager process and its workers.
 
     A Batch can be pickled into any process of the same user, which then is a further

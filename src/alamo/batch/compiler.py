@@ -221,6 +221,8 @@ class Compiler:
             if task.callback_func is not None:
                 callback = Callback(task.callback_func, tuple(task.callback_args))
                 program.callbacks[task.index] = callback
+            if task.form is not None:  # type: ignore[attr-defined]
+                program.forms[task.index] = task.form  # type: ignore[attr-defined]
         if program.callbacks:
             self._client.callbacks.start()
 

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import threading
 from array import array
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
 from alamo.batch.failures import unloadable, upstream_failed, worker_lost
 from alamo.batch.spill import ResultMemory
+from alamo.errors import ProcessFailed
 from alamo.protocol import exceptions, pickling
+from alamo.protocol.output_form import PLAIN, OutputForm
 from alamo.protocol.pickling import ATOMS
-from alamo.protocol.records import LOST, OK, STDOUT, Record
+from alamo.protocol.records import LOST, OK, STDERR, STDOUT, Record
 
 _decode_record = msgspec.msgpack.Decoder(Record).decode
 
@@ -34,6 +37,7 @@ class Values:
 
     Attributes:
         skipped: element -> the failed element because of which it did not run.
+        forms: element -> how its output is to be read, of those that are not as functions' is.
     """
 
     def __init__(self, memory: ResultMemory) -> None:
@@ -46,6 +50,7 @@ class Values:
         self._opening = threading.RLock()
         self._unread_blocks: dict[int, int] = {}
         self.skipped: dict[int, int] = {}
+        self.forms: dict[int, OutputForm] = {}
 
     def __del__(self) -> None:
         """Nobody can ask for the outcomes any more: give back what they hold."""
@@ -112,19 +117,23 @@ class Values:
             return value
         return self._keep(element, value, len(data))
 
-    def text(self, element: int, stream: int) -> str:
-        """What a task printed: the whole of it or its head and tail."""
+    def text(self, element: int, stream: int) -> str | bytes:
+        """What a task printed: the whole of it or its head and tail; bytes if it was to be so."""
+        form = self.forms.get(element, PLAIN)
         if self._where[element] == SKIPPED:
-            return ""
+            return form.shown(b"")
+        return form.given(stream, self._captured(element, stream))
+
+    def _captured(self, element: int, stream: int) -> bytes:
         with self._opening:
             texts = self._texts.get(element)
             if texts is None:
                 data = self._data(element)
                 if not data or data[0] == 0x80:
-                    return ""
+                    return b""
                 record = _decode_record(data)
                 texts = record.stdout, record.stderr
-        return texts[stream != STDOUT].decode("utf-8", "backslashreplace")
+        return texts[stream != STDOUT]
 
     def _data(self, element: int) -> bytes:
         position = self._where[element]
@@ -136,7 +145,9 @@ class Values:
         if record.status == LOST:
             raise worker_lost(self, element, record)
         if record.status != OK:
-            raise exceptions.load_exception(record.value, self.title(element))
+            raise self._with_output(
+                element, exceptions.load_exception(record.value, self.title(element))
+            )
         with self._opening:  # a block must be given back once
             if element not in self._values:
                 try:
@@ -145,6 +156,14 @@ class Values:
                     raise unloadable(self.title(element), error) from error
                 self._keep(element, value, size, (record.stdout, record.stderr))
             return self._values[element]
+
+    def _with_output(self, element: int, error: BaseException) -> BaseException:
+        """An executable's error holds its output, as that of ``subprocess.run`` does."""
+        if isinstance(error, ProcessFailed):
+            with suppress(OSError, UnicodeError):  # the last lines are in it in any case
+                error.output = self.text(element, STDOUT)
+                error.stderr = self.text(element, STDERR)
+        return error
 
     def _keep(
         self, element: int, value: Any, size: int, texts: tuple[bytes, bytes] | None = None

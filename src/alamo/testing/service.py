@@ -21,12 +21,12 @@ from alamo.core.scheduler import Scheduler
 from alamo.errors import SerializationError, WorkerLost
 from alamo.manager.arrays import ArrayData
 from alamo.manager.programs import ProgramData
-from alamo.protocol import exceptions, pickling
+from alamo.protocol import exceptions, pickling, shortening
 from alamo.protocol import messages as msg
 from alamo.protocol.blocks import BlockMaker, BlockReader
 from alamo.protocol.placeholders import inputs
 from alamo.protocol.records import LOST, OK, RAISED, LostInfo, Record
-from alamo.worker import arrays, output
+from alamo.worker import arrays
 from alamo.worker.arrays import calls_of
 from alamo.worker.inputs import ChunkInputs
 from alamo.worker.runner import FunctionTable
@@ -375,7 +375,7 @@ class _Output(io.StringIO):
 
 
 def _bytes_of(text: io.StringIO) -> bytes:
-    return output.shortened(text.getvalue().encode("utf-8", "backslashreplace"))
+    return shortening.shortened(text.getvalue().encode("utf-8", "backslashreplace"))
 
 
 def _cut_traceback(error: BaseException) -> None:
