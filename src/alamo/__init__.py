@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from alamo.errors import AuthenticationFailed as AuthenticationFailed
     from alamo.errors import BatchBroken as BatchBroken
     from alamo.errors import GraphError as GraphError
+    from alamo.errors import JobFailed as JobFailed
     from alamo.errors import ProcessFailed as ProcessFailed
     from alamo.errors import RemoteError as RemoteError
     from alamo.errors import SerializationError as SerializationError
@@ -69,6 +70,7 @@ _ERRORS = (
     "AuthenticationFailed",
     "BatchBroken",
     "GraphError",
+    "JobFailed",
     "ProcessFailed",
     "RemoteError",
     "SerializationError",

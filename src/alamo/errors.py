@@ -6,6 +6,7 @@ exception that a user's own function raised is re-raised as itself and is not he
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from subprocess import CalledProcessError
 
 __all__ = [
@@ -170,7 +171,7 @@ class JobFailed(ProcessFailed):
         self,
         message: str,
         returncode: int = -1,
-        cmd: list[str] | None = None,
+        cmd: Sequence[str] = (),
         rank: int = -1,
         num_procs: int = 0,
     ) -> None:

@@ -21,6 +21,7 @@ from alamo.batch.array_task import _Array
 from alamo.batch.client import Client
 from alamo.batch.controls import Controls
 from alamo.batch.feeding import Source
+from alamo.batch.job import Jobs
 from alamo.batch.logs import check_log_level, set_up_logging
 from alamo.batch.process import Processes
 from alamo.batch.results import AsyncDict, AsyncValue
@@ -52,7 +53,7 @@ __all__ = [
 ]
 
 
-class Batch(Controls, Processes):
+class Batch(Controls, Processes, Jobs):
     """A batch service on this machine: a manager process and its workers.
 
     A Batch can be pickled into any process of the same user, which then is a further

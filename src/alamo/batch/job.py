@@ -21,6 +21,7 @@ from alamo.protocol.jobs import JobCommand
 from alamo.worker import jobs
 
 if TYPE_CHECKING:
+    from alamo.batch.client import Client
     from alamo.batch.task import Task
 
 Text = str | bytes | os.PathLike[Any] | AsyncDict
@@ -31,7 +32,7 @@ class Jobs:
 
     #: Those of the Batch.
     function: Callable[..., Any]
-    num_workers: int
+    _client: Client
 
     def job(
         self,
@@ -103,7 +104,8 @@ class Jobs:
         """
         ranks = _ranks(num_procs)
         policy = policy or Policy()
-        form = text_form(text, None, encoding, errors, None)
+        _whole(policy, ranks, self._client.slots)
+        form = text_form(text, None, encoding, errors, None, ranks)
         environment = check_environment(env)
         where = None if cwd is None else absolute_path(cwd, os.getcwd)
         all_reads = as_accesses(reads, READ) if reads is not None else ()
@@ -128,7 +130,6 @@ class Jobs:
             reads=all_reads,
             writes=as_accesses(writes, WRITE) if writes is not None else (),
             name=name if name is not None else _name(target),
-            policy=_whole(policy, ranks, self.num_workers),
             **options,
         )
         task.form = form  # type: ignore[attr-defined]
@@ -176,7 +177,8 @@ def _argv(target: Any, args: Sequence[Any] | None) -> tuple[Any, ...]:
         argv = (*target, *(args or ()))
     except TypeError:
         raise TypeError(
-            f"job runs a function, a program, or a list of a program and arguments, not {target!r:.80}"
+            "job runs a function, a program, or a list of a program and its arguments, not "
+            f"{target!r:.80}"
         ) from None
     if not argv:
         raise UsageError("target of job is empty; give at least the program")

@@ -196,7 +196,7 @@ def _argv(args: Any, shell: bool) -> tuple[tuple[Any, ...], str | None]:
     elif isinstance(args, AsyncDict):
         args = (args,)
     try:
-        argv = tuple([_text(part) for part in args])
+        argv = tuple([as_argument(part) for part in args])
     except TypeError as error:
         raise TypeError(f"args of process: {error}") from None
     if not argv:
@@ -204,7 +204,8 @@ def _argv(args: Any, shell: bool) -> tuple[tuple[Any, ...], str | None]:
     return ((_SHELL, "-c", *argv) if shell else argv), line
 
 
-def _text(part: Any) -> Any:
+def as_argument(part: Any) -> Any:
+    """An argument of a program, checked: text, or a handle to become one."""
     if isinstance(part, AsyncDict):
         return part
     if not isinstance(part, (str, bytes, os.PathLike)):
@@ -214,7 +215,7 @@ def _text(part: Any) -> Any:
         )
     text = os.fspath(part)
     if (b"\0" if isinstance(text, bytes) else "\0") in text:
-        raise ValueError(f"args of process: {text!r:.80} holds a null byte")
+        raise ValueError(f"an argument of a program, {text!r:.80}, holds a null byte")
     return text
 
 

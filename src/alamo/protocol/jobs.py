@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import msgspec
 
 from alamo.protocol.launchers import Launcher
@@ -28,5 +31,5 @@ class JobCommand(msgspec.Struct, frozen=True, gc=False):
     num_procs: int
     threads: int = 1
     cwd: str | None = None
-    env: dict[str, str] | None = None
+    env: Mapping[str, Any] | None = None
     check: bool = True

@@ -33,7 +33,7 @@ def run(command: Command, stdin: Any = None, env: Mapping[Any, Any] | None = Non
     """
     if stdin is not None or env is not None:
         command = msgspec.structs.replace(command, stdin=stdin, env=env)
-    argv = tuple([_argument(value) for value in command.argv])
+    argv = tuple([argument(value) for value in command.argv])
     cwd = None if command.cwd is None else os.fsdecode(command.cwd)
     program = _program(command, cwd)
     with ExitStack() as files:
@@ -49,7 +49,7 @@ def run(command: Command, stdin: Any = None, env: Mapping[Any, Any] | None = Non
 
 def _program(command: Command, cwd: str | None) -> str:
     """The file to run; as Popen does, a name with a slash is taken from the child's directory."""
-    program = os.fsdecode(_argument(command.program))
+    program = os.fsdecode(argument(command.program))
     if program.startswith("/"):
         return program
     return programs.find(program, cwd or os.getcwd(), programs.search_path(command.env))
@@ -61,7 +61,7 @@ def _why(error: OSError, program: str, argv: tuple[Any, ...], cwd: str | None) -
     return programs.start_error(error, program, argv)
 
 
-def _argument(value: Any) -> str | bytes:
+def argument(value: Any) -> str | bytes:
     """An argument of the program; what a handle stood for may be a number."""
     if isinstance(value, (str, bytes)):
         return value

@@ -5,19 +5,19 @@ from __future__ import annotations
 import itertools
 import os
 
-from alamo.worker import output
+from alamo.worker import child, output
 from alamo.worker.rank_files import RankFiles
 
 
 def hand_over(files: RankFiles) -> None:
-    """Write what the ranks wrote to this process's stdout and stderr, where the task's is taken.
+    """Write what the ranks wrote to where the task's own output is taken.
 
     What the launcher said stands behind the last rank's stderr.
     """
     ends = []
     for fd, parts in (
-        (1, files.outputs(files.stdout)),
-        (2, files.outputs([*files.stderr, files.launcher])),
+        (child.streams[1], files.outputs(files.stdout)),
+        (child.streams[2], files.outputs([*files.stderr, files.launcher])),
     ):
         data = memoryview(b"".join(parts))
         while data:

@@ -9,16 +9,25 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from alamo import linux
 from alamo.protocol import pickling
+from alamo.protocol.bindings import Binding
 from alamo.protocol.jobs import JobCommand
 from alamo.protocol.launchers import RANK_VARIABLES
-from alamo.worker import job_output, shared_segments, stragglers
+from alamo.worker import (
+    bindings,
+    child,
+    executables,
+    job_output,
+    programs,
+    shared_segments,
+    stragglers,
+)
 from alamo.worker.context import context
 from alamo.worker.job_outcome import JobOutcome
 from alamo.worker.rank_files import RankFiles
@@ -40,7 +49,10 @@ def run_program(command: JobCommand, argv: Sequence[Any]) -> int:
         JobFailed: a rank failed, or the launcher.
         OSError: the program, the directory or the launcher is not there, or there is no room.
     """
-    words = [os.fsdecode(word) if isinstance(word, bytes) else str(word) for word in argv]
+    words = [os.fsdecode(executables.argument(word)) for word in argv]
+    if not words[0].startswith("/"):
+        where = command.cwd or os.getcwd()
+        words[0] = programs.find(words[0], where, programs.search_path(command.env))
     with _files(command.num_procs, with_values=False) as files:
         status = _launch(command, files, words)
         return JobOutcome(command, files, words, status).code()
@@ -78,8 +90,10 @@ def _files(num_procs: int, with_values: bool) -> Iterator[RankFiles]:
             files.close()
 
 
-def _environment(command: JobCommand) -> Mapping[str, str]:
-    return os.environ if command.env is None else command.env
+def _environment(command: JobCommand) -> dict[str, str]:
+    """The job's: what it was given or the worker's, with what it is bound to and threads a rank."""
+    env = {os.fsdecode(k): os.fsdecode(v) for k, v in child.environment_of(command.env).items()}
+    return bindings.environment_of(Binding(command.threads), env)
 
 
 def _launch(command: JobCommand, files: RankFiles, argv: list[str]) -> int:

@@ -11,7 +11,7 @@ import os
 from alamo import linux
 from alamo.protocol.jobs import RAISED, RETURNED
 from alamo.protocol.launchers import RANK_VARIABLES
-from alamo.worker.output import KEPT_BYTES
+from alamo.protocol.shortening import KEPT_BYTES
 
 #: What ``sh`` runs as each rank: the program, with its output where the files are, and after it a
 #: line in the log.  A program that a signal ended has 128 and the signal's number as code there.
