@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import _work as work
-from alamo import Batch, UsageError
+from alamo import Batch, UsageError, linux
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +51,26 @@ def test_the_manager_has_ended_when_the_context_is_left(use: Callable[[], int]) 
     with work.quick():
         pid = use()
     assert not work.alive(pid)
+
+
+def oom_scores() -> tuple[int, int]:
+    """Of a worker, and of what its task forks."""
+    r, w = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.write(w, linux.read_file("/proc/self/oom_score_adj"))
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return int(linux.read_file("/proc/self/oom_score_adj")), int(os.read(r, 16))
+
+
+def test_who_goes_first_when_memory_runs_out(batch: Batch) -> None:
+    own = int(linux.read_file("/proc/self/oom_score_adj"))
+    manager = int(linux.read_file(f"/proc/{manager_of(batch)}/oom_score_adj"))
+    worker, child = batch.function(oom_scores).run()
+    assert own == manager
+    assert worker == max(own, linux.WORKER_OOM_SCORE)
+    assert child == linux.CHILD_OOM_SCORE
 
 
 def test_the_manager_of_a_dropped_batch_ends() -> None:

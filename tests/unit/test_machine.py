@@ -14,7 +14,7 @@ import pytest
 from alamo import cgroups
 from alamo.core import terms
 from alamo.errors import UsageError
-from alamo.manager import gpus, machine
+from alamo.manager import gpus
 from alamo.manager.machine import Machine, granted_cores, granted_memory_bytes
 from alamo.protocol.bindings import Binding
 
@@ -136,7 +136,7 @@ def test_machine(monkeypatch: pytest.MonkeyPatch) -> None:
         looks.append(None)
         return tuple(gpus.GPU(f"GPU-{n}", f"GPU-{n}", "one", 1) for n in "abc")
 
-    monkeypatch.setattr(machine, "find_gpus", find)
+    monkeypatch.setattr(gpus, "find_gpus", find)
     assert found.binding(terms.PLAIN) == Binding()
     assert found.binding(terms.Binding(cores=4, cpus=(1, 2))) == Binding(4, None, (1, 2))
     assert not looks

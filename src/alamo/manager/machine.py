@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+from typing import TYPE_CHECKING
 
 from alamo import cgroups
 from alamo.core import terms
-from alamo.manager.gpus import GPU, find_gpus
 from alamo.protocol.bindings import Binding
+
+if TYPE_CHECKING:
+    from alamo.manager.gpus import GPU
 
 __all__ = ["Machine", "granted_cores", "granted_memory_bytes"]
 
@@ -72,12 +75,14 @@ class Machine:
     def gpus(self) -> tuple[GPU, ...]:
         """GPUs by their index; none without a driver.
 
-        Cost: the first time 20 ms, or a second or two where the driver has to wake them up.
+        Cost: the first time 50 ms, or a second or two where the driver has to wake them up.
 
         Raises:
             UsageError: there are some, and what it takes to look at them is not installed.
         """
         if self._gpus is None:
+            from alamo.manager.gpus import find_gpus  # a client, which counts cores, needs it not
+
             self._gpus = find_gpus()
         return self._gpus
 
