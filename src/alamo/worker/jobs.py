@@ -36,6 +36,8 @@ from alamo.worker.rank_files import RankFiles
 _LOOK_MS = 50
 #: How long the launcher may take to end the others when a rank has failed.
 _ABORT_GRACE_S = 1.0
+#: And how long to end itself, when all have ended well and nothing of them is left.
+_LAUNCHER_END_S = 5.0
 _RANK_PROGRAM = str(Path(__file__).with_name("rank.py"))
 
 
@@ -114,7 +116,7 @@ def _launch(command: JobCommand, files: RankFiles, argv: list[str]) -> int:
         start_new_session=True,
     )
     try:
-        _wait(process, files)
+        asked = _wait(process, files, bystanders)
     finally:
         if process.poll() is None:  # this wait was interrupted
             linux.kill_tree(process.pid)
@@ -122,26 +124,37 @@ def _launch(command: JobCommand, files: RankFiles, argv: list[str]) -> int:
         if context.worker >= 0:  # a subreaper: whoever was left behind is its child by now
             stragglers.end(bystanders)
         shared_segments.remove(shared_segments.listed() - before)
-    return process.returncode
+    return 0 if asked else process.returncode  # what it says of having been ended tells nothing
 
 
-def _wait(process: subprocess.Popen[bytes], files: RankFiles) -> None:
-    """Wait until the launcher has ended; it is made to when a rank has failed and others go on."""
+def _wait(process: subprocess.Popen[bytes], files: RankFiles, bystanders: frozenset[int]) -> bool:
+    """Wait until the launcher has ended; whether it had to be made to.
+
+    That is so when a rank has failed and others go on.  When all have ended it may wait for what
+    they left running, which holds its pipes: that is ended first.
+    """
     fd = os.pidfd_open(process.pid)
-    ask_s = kill_s = math.inf
+    end_s = ask_s = kill_s = math.inf
+    seen = asked = False
     try:
         poll = select.poll()
         poll.register(fd, select.POLLIN)
         while not poll.poll(_LOOK_MS):
             files.trim()
             now_s = time.monotonic()
-            if ask_s == math.inf and files.has_failed():
-                ask_s = now_s + _ABORT_GRACE_S
+            if not seen and files.are_over():
+                seen, end_s = True, now_s + _ABORT_GRACE_S
             if now_s > kill_s:
                 linux.kill_tree(process.pid)
-            elif now_s > ask_s and kill_s == math.inf:
+            elif now_s > ask_s:
                 stragglers.ask(process.pid)
-                kill_s = now_s + stragglers.GRACE_S
+                asked, ask_s, kill_s = True, math.inf, now_s + stragglers.GRACE_S
+            elif now_s > end_s:
+                if context.worker >= 0:
+                    stragglers.end(bystanders | {process.pid})
+                end_s = math.inf
+                ask_s = 0.0 if files.has_failed() else now_s + _LAUNCHER_END_S
     finally:
         os.close(fd)
     process.wait()
+    return asked

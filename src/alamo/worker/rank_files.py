@@ -90,6 +90,10 @@ class RankFiles:
                 found.append((int(words[0]), int(words[1])))
         return [(rank, code) for rank, code in found if rank < self.num_procs]
 
+    def are_over(self) -> bool:
+        """Whether all ranks have ended by themselves, or one has and badly.  Cost: 5 us."""
+        return len(self.ends()) >= self.num_procs or self.has_failed()
+
     def has_failed(self) -> bool:
         """Whether a rank has ended by itself and badly.  Cost: 5 us."""
         return any(code or (self.values and not self.value(rank)) for rank, code in self.ends())
