@@ -22,6 +22,7 @@ from alamo.core.access import DataAccess
 from alamo.core.paths import absolute_path
 from alamo.errors import UsageError
 from alamo.protocol.commands import Command
+from alamo.protocol.output_form import OutputForm
 from alamo.worker import executables
 
 _SHELL = "/bin/sh"
@@ -131,18 +132,16 @@ class Processes:
         streams = Redirections(stdin, stdout, stderr, reads, writes)
         form = text_form(text, universal_newlines, encoding, errors, streams)
         command, environment = _command(
-            *(args, executable, shell, cwd, env, streams),
-            form=form,
-            check=bool(check),
-            close_fds=bool(close_fds),
-            restore_signals=bool(restore_signals),
-            new_session=bool(start_new_session),
+            *(args, executable, shell, cwd, env, streams, form),
+            check=check,
+            close_fds=close_fds,
+            restore_signals=restore_signals,
+            new_session=start_new_session,
             umask=umask,
             identity=identity_of(user, group, extra_groups),
         )
         call = self.function(
-            executables.run,
-            *_arguments(command, streams.stdin, environment),
+            *(executables.run, *_arguments(command, streams.stdin, environment)),
             callback_func=callback_func,
             callback_args=callback_args,
             reads=streams.reads,
@@ -150,9 +149,7 @@ class Processes:
             name=name if name is not None else _name(command),
             **options,
         )
-        task = _Process(*msgspec.structs.astuple(call))
-        task.form = form
-        return task
+        return _as_process(call, form)
 
 
 def _command(
@@ -162,6 +159,7 @@ def _command(
     cwd: Any,
     env: Mapping[Any, Any] | None,
     streams: Redirections,
+    form: OutputForm,
     **rest: Any,
 ) -> tuple[Command, Mapping[str, Any] | None]:
     """The command without its environment, and that."""
@@ -179,9 +177,16 @@ def _command(
         stdin_path=streams.stdin_path,
         stdout=streams.stdout,
         stderr=streams.stderr,
+        form=form,
         **rest,
     )
     return command, environment
+
+
+def _as_process(call: Task, form: OutputForm) -> _Process:
+    task = _Process(*msgspec.structs.astuple(call))
+    task.form = form
+    return task
 
 
 def _arguments(command: Command, stdin: Any, env: Any) -> tuple[Any, ...]:
