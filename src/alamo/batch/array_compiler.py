@@ -14,7 +14,7 @@ from alamo.batch.compiler import PAGE, Compiler
 from alamo.batch.expanded import Countdown, ExpandedArray
 from alamo.batch.functions import name_of
 from alamo.batch.outcomes import Callback, Program
-from alamo.batch.task import StartRight, Task, _Compiled, _Function
+from alamo.batch.task import StartRight, Task, _Compiled
 from alamo.core.access import READ, WRITE
 from alamo.errors import AlamoError, GraphError, UsageError
 from alamo.protocol import messages as msg
@@ -30,7 +30,7 @@ class ArrayCompiler(Compiler):
         arrays: those whose elements are made while they run.
     """
 
-    _kinds: frozenset[type] = frozenset({_Function, _Array})
+    _kinds: frozenset[type] = Compiler._kinds | {_Array}
 
     def __init__(self, batch: Any, client: Client) -> None:
         super().__init__(batch, client)

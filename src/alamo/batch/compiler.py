@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from alamo.batch.arguments import blame_argument
 from alamo.batch.functions import Function, Functions
+from alamo.batch.job import _Job
 from alamo.batch.outcomes import Callback
+from alamo.batch.process import _Process
 from alamo.batch.results import compiling
 from alamo.batch.shared import SHARED_MIN_BYTES, SharedObjects, long_texts, send_and_close
 from alamo.batch.task import Task, _Function
@@ -42,7 +44,7 @@ class Compiler:
         ranks: longest path to the end an element, empty without dependencies.
     """
 
-    _kinds: frozenset[type] = frozenset({_Function})
+    _kinds: frozenset[type] = frozenset({_Function, _Process, _Job})
 
     def __init__(self, batch: Any, client: Client) -> None:
         self.program = client.new_program()

@@ -8,9 +8,11 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from alamo.batch import launchers
 from alamo.batch.arguments import as_accesses
-from alamo.batch.process import as_argument
+from alamo.batch.process import _Process, as_argument
 from alamo.batch.process_options import check_environment, find_program, text_form
 from alamo.batch.results import AsyncDict
 from alamo.core.access import READ, WRITE, DataAccess
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
     from alamo.batch.task import Task
 
 Text = str | bytes | os.PathLike[Any] | AsyncDict
+
+
+class _Job(_Process, gc=False, eq=False):
+    """A task that runs an MPI job: it calls the worker's function for that."""
 
 
 class Jobs:
@@ -123,7 +129,7 @@ class Jobs:
             argv = _argv(target, args)
             program = find_program(argv[0], where, environment, all_reads)
             given = (jobs.run_program, command, (program, *argv[1:]))
-        task: Task = self.function(
+        call = self.function(
             *given,
             callback_func=callback_func,
             callback_args=callback_args,
@@ -132,7 +138,8 @@ class Jobs:
             name=name if name is not None else _name(target),
             **options,
         )
-        task.form = form  # type: ignore[attr-defined]
+        task = _Job(*msgspec.structs.astuple(call))
+        task.form = form
         return task
 
 

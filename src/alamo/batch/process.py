@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import msgspec
 
 from alamo.batch.process_options import (
     check_environment,
@@ -15,18 +17,20 @@ from alamo.batch.process_options import (
 )
 from alamo.batch.redirections import Redirections
 from alamo.batch.results import AsyncDict
+from alamo.batch.task import Task, _Function
 from alamo.core.access import DataAccess
 from alamo.core.paths import absolute_path
 from alamo.errors import UsageError
 from alamo.protocol.commands import Command
-from alamo.protocol.output_form import PLAIN
+from alamo.protocol.output_form import OutputForm
 from alamo.worker import executables
-
-if TYPE_CHECKING:
-    from alamo.batch.task import Task
 
 _SHELL = "/bin/sh"
 Text = str | bytes | os.PathLike[Any] | AsyncDict
+
+
+class _Process(_Function, gc=False, eq=False):
+    """A task that runs an executable: it calls the worker's function for that."""
 
 
 class Processes:
@@ -128,18 +132,16 @@ class Processes:
         streams = Redirections(stdin, stdout, stderr, reads, writes)
         form = text_form(text, universal_newlines, encoding, errors, streams)
         command, environment = _command(
-            *(args, executable, shell, cwd, env, streams),
-            form=form,
-            check=bool(check),
-            close_fds=bool(close_fds),
-            restore_signals=bool(restore_signals),
-            new_session=bool(start_new_session),
+            *(args, executable, shell, cwd, env, streams, form),
+            check=check,
+            close_fds=close_fds,
+            restore_signals=restore_signals,
+            new_session=start_new_session,
             umask=umask,
             identity=identity_of(user, group, extra_groups),
         )
-        task: Task = self.function(
-            executables.run,
-            *_arguments(command, streams.stdin, environment),
+        call = self.function(
+            *(executables.run, *_arguments(command, streams.stdin, environment)),
             callback_func=callback_func,
             callback_args=callback_args,
             reads=streams.reads,
@@ -147,8 +149,7 @@ class Processes:
             name=name if name is not None else _name(command),
             **options,
         )
-        task.form = form if form != PLAIN else None  # type: ignore[attr-defined]
-        return task
+        return _as_process(call, form)
 
 
 def _command(
@@ -158,6 +159,7 @@ def _command(
     cwd: Any,
     env: Mapping[Any, Any] | None,
     streams: Redirections,
+    form: OutputForm,
     **rest: Any,
 ) -> tuple[Command, Mapping[str, Any] | None]:
     """The command without its environment, and that."""
@@ -175,9 +177,16 @@ def _command(
         stdin_path=streams.stdin_path,
         stdout=streams.stdout,
         stderr=streams.stderr,
+        form=form,
         **rest,
     )
     return command, environment
+
+
+def _as_process(call: Task, form: OutputForm) -> _Process:
+    task = _Process(*msgspec.structs.astuple(call))
+    task.form = form
+    return task
 
 
 def _arguments(command: Command, stdin: Any, env: Any) -> tuple[Any, ...]:

@@ -26,7 +26,7 @@ from alamo.protocol import messages as msg
 from alamo.protocol.blocks import BlockMaker, BlockReader
 from alamo.protocol.placeholders import inputs
 from alamo.protocol.records import LOST, OK, RAISED, LostInfo, Record
-from alamo.worker import arrays
+from alamo.worker import arrays, output
 from alamo.worker.arrays import calls_of
 from alamo.worker.inputs import ChunkInputs
 from alamo.worker.runner import FunctionTable
@@ -340,10 +340,11 @@ class InlineService:
                 os.environ.clear()
                 os.environ.update(environ)
         printed, complained = _bytes_of(stdout), _bytes_of(stderr)
+        splits = output.take_splits()
         if not ok:
-            data = _encode(Record(RAISED, data, printed, complained))
+            data = _encode(Record(RAISED, data, printed, complained, splits=splits))
         elif printed or complained:
-            data = _encode(Record(OK, data, printed, complained))
+            data = _encode(Record(OK, data, printed, complained, splits=splits))
         return data, ok
 
     def _bind(self, message: msg.Chunk) -> None:
@@ -367,15 +368,19 @@ def _function_at(message: msg.Chunk, position: int) -> int:
     return memoryview(message.functions).cast("I")[position]
 
 
-class _Output(io.StringIO):
-    """Stays open when a task closes it."""
+class _Output(io.TextIOWrapper):
+    """Takes bytes too, through ``buffer``; stays open when a task closes it."""
+
+    def __init__(self) -> None:
+        self.bytes = io.BytesIO()
+        super().__init__(self.bytes, "utf-8", "backslashreplace", newline="", write_through=True)
 
     def close(self) -> None:
         """Do nothing."""
 
 
-def _bytes_of(text: io.StringIO) -> bytes:
-    return shortening.shortened(text.getvalue().encode("utf-8", "backslashreplace"))
+def _bytes_of(text: _Output) -> bytes:
+    return shortening.shortened(text.bytes.getvalue())
 
 
 def _cut_traceback(error: BaseException) -> None:

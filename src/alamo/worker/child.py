@@ -13,16 +13,15 @@ import select
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from alamo import linux
 from alamo.protocol.commands import Command
 from alamo.worker import output
+from alamo.worker.context import context
 from alamo.worker.surroundings import raw_environ
 
-#: Descriptors for children that say nothing about them: an empty stdin, captured stdout and stderr.
-streams: tuple[int, int, int] = (0, 1, 2)
 #: What this worker's binding adds to the environment; variables of ``Command.env`` go before.
 extra_environment: dict[str, str] = {}
 #: The processors that children run on; ``None`` for those of this process.
@@ -44,12 +43,14 @@ def run(
     argv: tuple[str | bytes, ...],
     cwd: str | None,
     fds: Sequence[int],
+    captured: Sequence[int],
 ) -> int:
     """Run an executable to its end.
 
     Args:
         argv, cwd: those of the command, its handles resolved.
         fds: what become its stdin, stdout and stderr.
+        captured: files of output that are bounded: the middle of a long one is dropped.
 
     Returns:
         Its exit code; of a signal that ended it the number, negative.
@@ -62,7 +63,7 @@ def run(
     if command.close_fds:
         linux.close_on_exec(3)
     if command.identity is not None:
-        return _run_as_other(command, program, argv, cwd, fds)
+        return _wait(_spawn_as_other(command, program, argv, cwd, fds), captured)
     group: dict[str, Any] = {"setsid": True} if command.new_session else {"setpgroup": 0}
     actions = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(fds)]
     with _placed(cwd, command.umask):
@@ -74,7 +75,7 @@ def run(
             setsigdef=_RESTORED if command.restore_signals else (),
             **group,
         )
-    return _wait(pid)
+    return _wait(pid, captured)
 
 
 def environment_of(env: Mapping[Any, Any] | None) -> dict[bytes, bytes]:
@@ -112,7 +113,7 @@ def _placed(cwd: str | None, umask: int) -> Iterator[None]:
         os.close(here)
 
 
-def _run_as_other(
+def _spawn_as_other(
     command: Command, program: str, argv: Sequence[Any], cwd: str | None, fds: Sequence[int]
 ) -> int:
     identity = command.identity
@@ -135,24 +136,25 @@ def _run_as_other(
             extra_groups=identity.extra_groups,
             umask=command.umask,
         )
-    code = child.returncode = _wait(child.pid)
-    return code
+    child.returncode = 0  # it is waited for below, and nothing is left to do for Popen
+    return child.pid
 
 
-def _wait(pid: int) -> int:
+def _wait(pid: int, captured: Sequence[int]) -> int:
     """The end of a child; meanwhile what it writes is kept within bounds."""
     global usage
     try:
-        _wait_trimming(pid)
+        _wait_trimming(pid, captured)
         _, status, usage = os.wait4(pid, 0)
     except BaseException:  # Ctrl-C where there is no worker around it
         linux.kill_tree(pid)
-        linux.reap(pid, _END_S)
+        with suppress(ChildProcessError):
+            linux.reap(pid, _END_S)
         raise
     return os.waitstatus_to_exitcode(status)
 
 
-def _wait_trimming(pid: int) -> None:
+def _wait_trimming(pid: int, captured: Sequence[int]) -> None:
     try:
         fd = os.pidfd_open(pid)
     except OSError:  # no more descriptors, or an old kernel: the manager trims, later
@@ -161,9 +163,13 @@ def _wait_trimming(pid: int) -> None:
         poll = select.poll()
         poll.register(fd, select.POLLIN)
         pause_s = _LOOK_FIRST_S
-        while not poll.poll(pause_s * 1000):
-            for stream in streams[1:]:
+        has_ended = poll.poll(pause_s * 1000)
+        if not has_ended and context.worker >= 0:  # the short ones take no memory
+            linux.raise_oom_score(linux.CHILD_OOM_SCORE, pid)
+        while not has_ended:
+            for stream in captured:
                 output.trim(stream)
             pause_s = min(2 * pause_s, _LOOK_MOST_S)
+            has_ended = poll.poll(pause_s * 1000)
     finally:
         os.close(fd)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -11,7 +12,9 @@ import msgspec
 
 from alamo.errors import ProcessFailed, UsageError
 from alamo.protocol.commands import DEVNULL, STDOUT, Command
+from alamo.protocol.shortening import read
 from alamo.worker import child, programs
+from alamo.worker.context import context
 
 #: So much of the end of each stream is looked at for the lines that an error shows.
 _TAIL_BYTES = 4096
@@ -32,18 +35,20 @@ def run(command: Command, stdin: Any = None, env: Mapping[Any, Any] | None = Non
         OSError: it could not be started, or a file of its streams not be opened.
     """
     if stdin is not None or env is not None:
-        command = msgspec.structs.replace(command, stdin=stdin, env=env)
+        texts = None if env is None else {name: argument(value) for name, value in env.items()}
+        command = msgspec.structs.replace(command, stdin=stdin, env=texts)
     argv = tuple([argument(value) for value in command.argv])
     cwd = None if command.cwd is None else os.fsdecode(command.cwd)
     program = _program(command, cwd)
     with ExitStack() as files:
-        fds = _streams(command, files)
+        own = files.enter_context(own_streams())
+        fds = _streams(command, own, files)
         try:
-            code = child.run(command, program, argv, cwd, fds)
+            code = child.run(command, program, argv, cwd, fds, own[1:])
         except OSError as error:
             raise _why(error, program, argv, cwd) from None
         if code < 0 or (code and command.check):
-            raise _failure(command, argv, code)
+            raise _failure(command, argv, code, own)
     return code
 
 
@@ -71,22 +76,58 @@ def argument(value: Any) -> str | bytes:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)
     raise UsageError(
-        f"an argument of a program is text, a path or a number, but a handle gave {value!r}"[:300]
+        f"what a program gets is text, a path or a number, but a handle gave {value!r}"[:300]
     )
 
 
 # -- streams -----------------------------------------------------------------------------------
 
 
-def _streams(command: Command, files: ExitStack) -> tuple[int, int, int]:
+Streams = tuple[int, int, int]
+
+
+@contextmanager
+def own_streams() -> Iterator[Streams]:
+    """Where nothing else is said: an empty stdin, and files that capture stdout and stderr.
+
+    In a worker these are its own.  Elsewhere they are made, and what they hold goes to
+    ``sys.stdout`` and ``sys.stderr``.
+    """
+    if context.worker >= 0:
+        yield 0, 1, 2
+        return
+    with _opened(os.devnull, os.O_RDONLY) as null, _memory() as stdout, _memory() as stderr:
+        try:
+            yield null, stdout, stderr
+        finally:
+            for fd, stream in ((stdout, sys.stdout), (stderr, sys.stderr)):
+                data = read(fd)
+                buffer = getattr(stream, "buffer", None)
+                if buffer is not None:
+                    stream.flush()
+                    buffer.write(data)
+                else:
+                    stream.write(data.decode("utf-8", "backslashreplace"))
+
+
+@contextmanager
+def _memory() -> Iterator[int]:
+    fd = os.memfd_create("alamo-stream", os.MFD_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _streams(command: Command, own: Streams, files: ExitStack) -> Streams:
     """Descriptors for stdin, stdout and stderr of the child."""
-    stdin = files.enter_context(_input(command))
-    stdout = _sink(command.stdout, child.streams[1], files)
+    stdin = files.enter_context(_input(command, own[0]))
+    stdout = _sink(command.stdout, own[1], files)
     if command.stderr == STDOUT or (
         isinstance(command.stderr, str) and command.stderr == command.stdout
     ):
         return stdin, stdout, stdout
-    return stdin, stdout, _sink(command.stderr, child.streams[2], files)
+    return stdin, stdout, _sink(command.stderr, own[2], files)
 
 
 def _sink(where: str | int | None, captured: int, files: ExitStack) -> int:
@@ -109,14 +150,14 @@ def _opened(path: str, flags: int) -> Iterator[int]:
 
 
 @contextmanager
-def _input(command: Command) -> Iterator[int]:
+def _input(command: Command, empty: int) -> Iterator[int]:
     value: Any = command.stdin
     path = command.stdin_path
     if isinstance(value, os.PathLike):
         path, value = os.fsdecode(value), None
     if value is None:
         if path is None:
-            yield child.streams[0]
+            yield empty
             return
         with _opened(path, os.O_RDONLY) as fd:
             yield fd
@@ -125,24 +166,23 @@ def _input(command: Command) -> Iterator[int]:
         value = value.encode(command.form.encoding, "surrogateescape")
     if not isinstance(value, (bytes, bytearray, memoryview)):
         raise UsageError(f"stdin is bytes, text or a path, but the handle gave {value!r}"[:300])
-    fd = os.memfd_create("stdin", os.MFD_CLOEXEC)
-    try:
+    with _memory() as fd:
         rest = memoryview(value).cast("B")
         while rest:
             rest = rest[os.write(fd, rest) :]
         os.lseek(fd, 0, os.SEEK_SET)
         yield fd
-    finally:
-        os.close(fd)
 
 
 # -- failures ----------------------------------------------------------------------------------
 
 
-def _failure(command: Command, argv: tuple[str | bytes, ...], code: int) -> ProcessFailed:
+def _failure(
+    command: Command, argv: tuple[str | bytes, ...], code: int, own: Streams
+) -> ProcessFailed:
     """The error, with the last lines of both streams; the client puts all that is kept there."""
-    stdout = _tail(command.stdout, child.streams[1])
-    stderr = "" if command.stderr == STDOUT else _tail(command.stderr, child.streams[2])
+    stdout = _tail(command.stdout, own[1])
+    stderr = "" if command.stderr == STDOUT else _tail(command.stderr, own[2])
     cmd = command.line or [os.fsdecode(part) for part in argv]
     return ProcessFailed(code, cmd, stdout, stderr)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 
-from alamo.worker import child, output
+from alamo.worker import executables, output
 from alamo.worker.rank_files import RankFiles
 
 
@@ -14,13 +14,19 @@ def hand_over(files: RankFiles) -> None:
 
     What the launcher said stands behind the last rank's stderr.
     """
-    ends = []
-    for fd, parts in (
-        (child.streams[1], files.outputs(files.stdout)),
-        (child.streams[2], files.outputs([*files.stderr, files.launcher])),
-    ):
-        data = memoryview(b"".join(parts))
-        while data:
-            data = data[os.write(fd, data) :]
-        ends.append(tuple(itertools.accumulate(map(len, parts[: files.num_procs]))))
-    output.splits = (ends[0], ends[1])
+    stdout = files.outputs(files.stdout)
+    stderr = files.outputs([*files.stderr, files.launcher])
+    with executables.own_streams() as (_, stdout_fd, stderr_fd):
+        _write(stdout_fd, stdout)
+        _write(stderr_fd, stderr)
+    output.splits = (_ends(stdout), _ends(stderr[:-1]))
+
+
+def _write(fd: int, parts: list[bytes]) -> None:
+    data = memoryview(b"".join(parts))
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def _ends(parts: list[bytes]) -> tuple[int, ...]:
+    return tuple(itertools.accumulate(map(len, parts)))

@@ -18,8 +18,7 @@ def search_path(env: Mapping[Any, Any] | None) -> str:
     """The PATH of an environment, as Popen takes it; ``None`` is that of this process."""
     if env is None:
         return os.environ.get("PATH", os.defpath)
-    value: str = env.get("PATH", os.defpath)
-    return value
+    return os.fsdecode(env.get("PATH", os.defpath))
 
 
 def find(name: str, cwd: str, path: str) -> str:
