@@ -13,19 +13,21 @@ from typing import Any
 
 import msgspec
 
-from alamo.batch.failures import unloadable, upstream_failed, worker_lost
+from alamo.batch.failures import FailedAttempt, did_not_run, final_error, unloadable
 from alamo.batch.spill import ResultMemory
-from alamo.protocol import exceptions, pickling
+from alamo.protocol import pickling
 from alamo.protocol.pickling import ATOMS
-from alamo.protocol.records import LOST, OK, STDOUT, Record
+from alamo.protocol.records import OK, STDOUT, Record
 
 _decode_record = msgspec.msgpack.Decoder(Record).decode
 
 #: Bytes of outcomes from this size on are dropped when their objects are kept.
 LARGE_BYTES = 4096
 
-#: In the column of positions: it did not run.  Others are 0, or the frame and one more than k.
+#: In the column of positions, without an outcome: it did not run because of another task, or was
+#: cancelled.  Others, all of them smaller, are 0, or the frame and one more than k.
 SKIPPED = (1 << 64) - 1
+CANCELLED = SKIPPED - 1
 _POSITION = (1 << 32) - 1
 
 
@@ -34,6 +36,8 @@ class Values:
 
     Attributes:
         skipped: element -> the failed element because of which it did not run.
+        cancelled: element -> why, as the user said; before it began or while it ran.
+        attempts: element -> its failed attempts that others followed.
     """
 
     def __init__(self, memory: ResultMemory) -> None:
@@ -46,6 +50,8 @@ class Values:
         self._opening = threading.RLock()
         self._unread_blocks: dict[int, int] = {}
         self.skipped: dict[int, int] = {}
+        self.cancelled: dict[int, str] = {}
+        self.attempts: dict[int, list[FailedAttempt]] = {}
 
     def __del__(self) -> None:
         """Nobody can ask for the outcomes any more: give back what they hold."""
@@ -75,7 +81,7 @@ class Values:
     def place(self, element: int) -> tuple[int, int] | None:
         """Frame and position of an element's outcome; ``None`` if there is none."""
         position = self._where[element]
-        if position in (0, SKIPPED):
+        if not position or position >= CANCELLED:
             return None
         return position >> 32, (position & _POSITION) - 1
 
@@ -86,8 +92,8 @@ class Values:
         in place of its bytes if they are many.
         """
         position = self._where[element]
-        if position == SKIPPED:
-            raise upstream_failed(self, element, self.skipped[element])
+        if position >= CANCELLED:
+            raise did_not_run(self, element)
         frame = self._frames[position >> 32]
         if frame.__class__ is not tuple:
             return self._spilled_value(element)
@@ -121,7 +127,7 @@ class Values:
 
     def text(self, element: int, stream: int) -> str:
         """What a task printed: the whole of it or its head and tail."""
-        if self._where[element] == SKIPPED:
+        if self._where[element] >= CANCELLED:
             return ""
         with self._opening:
             texts = self._texts.get(element)
@@ -140,10 +146,8 @@ class Values:
     def _open(self, element: int, record: Record, size: int) -> Any:
         """The value in a Record, or its error: made anew each time, for the traceback of one
         that were kept here would keep the tasks in its frames alive for ever."""
-        if record.status == LOST:
-            raise worker_lost(self, element, record)
         if record.status != OK:
-            raise exceptions.load_exception(record.value, self.title(element))
+            raise final_error(self, element, record)
         with self._opening:  # a block must be given back once
             if element not in self._values:
                 try:
