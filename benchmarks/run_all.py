@@ -18,6 +18,7 @@ SCRIPTS = {
     "dag.py": ["--million"],
     "memory.py": [],
     "sleeps.py": [],
+    "processes.py": [],
     "arrays.py": [],
     "arrays_map.py": [],
     "latency.py": [],

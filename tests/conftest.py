@@ -20,11 +20,18 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import HealthCheck, settings
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Started in the background of a shell: scripts that the tests interrupt would inherit this.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+# A machine under load is no property of the code.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 WATCHED = {Path(__file__).parent / name for name in ("conformance", "integration")}
 GRACE_S = 20.0

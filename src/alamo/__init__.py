@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from alamo.errors import GraphError as GraphError
     from alamo.errors import MemoryLimitExceeded as MemoryLimitExceeded
     from alamo.errors import PolicyError as PolicyError
+    from alamo.errors import ProcessFailed as ProcessFailed
     from alamo.errors import RemoteError as RemoteError
     from alamo.errors import SerializationError as SerializationError
     from alamo.errors import SubmitAfterClose as SubmitAfterClose
@@ -77,6 +78,7 @@ _ERRORS = (
     "AuthenticationFailed",
     "BatchBroken",
     "GraphError",
+    "ProcessFailed",
     "MemoryLimitExceeded",
     "PolicyError",
     "RemoteError",

@@ -6,6 +6,8 @@ exception that a user's own function raised is re-raised as itself and is not he
 
 from __future__ import annotations
 
+from subprocess import CalledProcessError
+
 __all__ = [
     "AlamoError",
     "AuthenticationFailed",
@@ -13,6 +15,7 @@ __all__ = [
     "GraphError",
     "MemoryLimitExceeded",
     "PolicyError",
+    "ProcessFailed",
     "ProtocolError",
     "RemoteError",
     "SerializationError",
@@ -128,6 +131,33 @@ class TaskCancelled(TaskStopped):
 
 class MemoryLimitExceeded(TaskStopped, MemoryError):
     """A task took more memory than its ``Policy(memory=)``."""
+
+
+#: Lines of an executable's output that its error shows, and characters of its command line.
+_TAIL_LINES = 10
+_COMMAND_MAX = 1000
+
+
+class ProcessFailed(AlamoError, CalledProcessError):
+    """An executable ended with an exit code other than 0, or by a signal.
+
+    Attributes:
+        cmd: the command line as it was run.
+        returncode: its exit code; of one that a signal ended the signal's number, negative.
+        output, stdout, stderr: what it wrote, as the task's handles give it.
+    """
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        if len(text) > _COMMAND_MAX:
+            text = f"{text[: _COMMAND_MAX // 2]} [...] {text[-_COMMAND_MAX // 2 :]}"
+        for stream, written in (("stdout", self.stdout), ("stderr", self.stderr)):
+            if isinstance(written, bytes):
+                written = written.decode("utf-8", "backslashreplace")
+            lines = (written or "").splitlines()[-_TAIL_LINES:]
+            if lines:
+                text += f"\nlast lines of its {stream}:\n  " + "\n  ".join(lines)
+        return text
 
 
 class TaskExit(AlamoError, RuntimeError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import mmap
@@ -15,6 +16,10 @@ _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NAME = 15
 _F_SETSIG = 10
 _IONBF = 2
+
+_SYS_CLOSE_RANGE = 436  # on every architecture; C libraries before glibc 2.34 lack the function
+_CLOSE_RANGE_CLOEXEC = 4
+_FD_MAX = (1 << 32) - 1
 
 _MADV_DONTNEED = 4
 _MADV_POPULATE_WRITE = 23
@@ -104,6 +109,20 @@ def die_with_writer(pipe_fd: int) -> None:
             os._exit(1)
     except BlockingIOError:
         pass
+
+
+def close_on_exec(first: int) -> None:
+    """Have no program that is executed inherit descriptors from ``first`` on.
+
+    Cost: 1 us, as long as there are few.
+    """
+    if _libc.syscall(_SYS_CLOSE_RANGE, first, ctypes.c_uint(_FD_MAX), _CLOSE_RANGE_CLOEXEC) == 0:
+        return
+    for name in os.listdir("/proc/self/fd"):  # before Linux 5.11
+        fd = int(name)
+        if fd >= first:
+            with contextlib.suppress(OSError):  # that of the list itself
+                os.set_inheritable(fd, False)
 
 
 def leave_process_group() -> None:

@@ -15,7 +15,7 @@ from alamo.batch.expanded import Countdown, ExpandedArray
 from alamo.batch.functions import name_of
 from alamo.batch.outcomes import Program
 from alamo.batch.start_right import StartRight
-from alamo.batch.task import Task, _Compiled, _Function
+from alamo.batch.task import Task, _Compiled
 from alamo.batch.watched import Callback
 from alamo.core.access import READ, WRITE
 from alamo.errors import AlamoError, GraphError, UsageError
@@ -32,7 +32,7 @@ class ArrayCompiler(Compiler):
         arrays: those whose elements are made while they run.
     """
 
-    _kinds: frozenset[type] = frozenset({_Function, _Array})
+    _kinds: frozenset[type] = Compiler._kinds | {_Array}
 
     def __init__(self, batch: Any, client: Client, priority: int) -> None:
         super().__init__(batch, client, priority)

@@ -289,7 +289,7 @@ class ArrayProgram(Program, ArrayView):
         self.raise_if_skipped()
         return self.value(index)
 
-    def text_at(self, index: int, stream: int) -> str:
+    def text_at(self, index: int, stream: int) -> str | bytes:
         """What an element printed."""
         return self.text(index, stream)
 

@@ -98,7 +98,7 @@ class ArrayView(ABC):
         """The value of an element that has ended; raises its error."""
 
     @abstractmethod
-    def text_at(self, index: int, stream: int) -> str:
+    def text_at(self, index: int, stream: int) -> str | bytes:
         """What an element that has ended printed."""
 
     @abstractmethod
@@ -155,14 +155,18 @@ class ArrayView(ABC):
         values, errors = self.values()
         if errors or self.feed_error is not None:
             if self.cancel_reason is not None and _are_cancelled(errors, self.feed_error):
-                raise self.cancelled()
+                raise self.cancelled_error()
             raise self._group(errors)
         return values
 
-    def cancelled(self) -> TaskCancelled:
+    def cancelled_error(self) -> TaskCancelled:
         """The error of the array as a whole when that was cancelled."""
         text = f"{self.array_title()} was cancelled"
-        return TaskCancelled(f"{text}: {self.cancel_reason}" if self.cancel_reason else text, self.uid)
+        if self.cancel_reason:
+            text += f": {self.cancel_reason}"
+        return TaskCancelled(
+            f"{text}: {self.cancel_reason}" if self.cancel_reason else text, self.uid
+        )
 
     def _group(self, errors: dict[int, BaseException]) -> BaseException:
         failed, array = sorted(errors), self.array_title()

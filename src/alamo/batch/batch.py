@@ -22,6 +22,7 @@ from alamo.batch.closing import Closing
 from alamo.batch.controls import Controls
 from alamo.batch.logs import check_log_level, set_up_logging
 from alamo.batch.options import check_priority
+from alamo.batch.process import Processes
 from alamo.batch.results import AsyncDict, AsyncValue
 from alamo.batch.retry import Retry
 from alamo.batch.single import SingleTasks
@@ -54,7 +55,7 @@ __all__ = [
 ]
 
 
-class Batch(Controls, Closing):
+class Batch(Controls, Closing, Processes):
     """A batch service on this machine: a manager process and its workers.
 
     A Batch can be pickled into any process of the same user, which then is a further

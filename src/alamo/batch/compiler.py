@@ -16,6 +16,7 @@ from alamo.batch.arguments import blame_argument
 from alamo.batch.functions import Function, Functions
 from alamo.batch.options import Options
 from alamo.batch.page_columns import column_of_uids, have_accesses, pickle_plain, spread
+from alamo.batch.process import _Process
 from alamo.batch.program_terms import ProgramTerms
 from alamo.batch.results import compiling
 from alamo.batch.shared import SHARED_MIN_BYTES, SharedObjects, long_texts, send_and_close
@@ -43,7 +44,7 @@ class Compiler:
         ranks: what goes first, by priority and longest path to the end; empty if all are alike.
     """
 
-    _kinds: frozenset[type] = frozenset({_Function})
+    _kinds: frozenset[type] = frozenset({_Function, _Process})
 
     def __init__(self, batch: Any, client: Client, priority: int = 0) -> None:
         self.program = client.new_program()
@@ -235,6 +236,8 @@ class Compiler:
             if task.callback_func is not None:
                 callback = Callback(task.callback_func, tuple(task.callback_args))
                 program.callbacks[task.index] = callback
+            if task.form is not None:  # type: ignore[attr-defined]
+                program.forms[task.index] = task.form  # type: ignore[attr-defined]
         if program.callbacks:
             self._client.callbacks.start()
 

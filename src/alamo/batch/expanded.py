@@ -84,7 +84,7 @@ class ExpandedArray(ArrayView):
         """The value of an element."""
         return self.program.value(self.elements[index])
 
-    def text_at(self, index: int, stream: int) -> str:
+    def text_at(self, index: int, stream: int) -> str | bytes:
         """What an element printed."""
         return self.program.text(self.elements[index], stream)
 

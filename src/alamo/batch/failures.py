@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import signal
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from alamo.batch import stops
-from alamo.errors import SerializationError, TaskCancelled, UpstreamFailed, WorkerLost
+from alamo.errors import (
+    ProcessFailed,
+    SerializationError,
+    TaskCancelled,
+    UpstreamFailed,
+    WorkerLost,
+)
 from alamo.protocol import exceptions
-from alamo.protocol.records import LOST, STOPPED, LostInfo, Record, as_record
+from alamo.protocol.output_form import PLAIN
+from alamo.protocol.records import LOST, STDERR, STDOUT, STOPPED, LostInfo, Record, as_record
 
 if TYPE_CHECKING:
     from alamo.batch.values import Values
@@ -54,7 +62,13 @@ def error_of(program: Values, element: int, record: Record) -> BaseException:
         return worker_lost(program, element, record)
     if record.status == STOPPED:
         return stops.stopped(program.title(element), program.uid_of(element), record.value)
-    return exceptions.load_exception(record.value, program.title(element))
+    error = exceptions.load_exception(record.value, program.title(element))
+    if isinstance(error, ProcessFailed):  # it holds the output, as that of ``subprocess.run`` does
+        form = program.forms.get(element, PLAIN)
+        with suppress(OSError, UnicodeError):  # the last lines are in it in any case
+            error.output = form.given(STDOUT, record.stdout)
+            error.stderr = form.given(STDERR, record.stderr)
+    return error
 
 
 def _with_attempts(program: Values, element: int, error: BaseException) -> BaseException:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from alamo.errors import UsageError
-from alamo.protocol.placeholders import task_output
+from alamo.protocol.placeholders import raw_output, shown_output, task_output
 from alamo.protocol.records import RESULT, STDERR, STDOUT
 
 if TYPE_CHECKING:
@@ -46,8 +46,9 @@ class AsyncDict(msgspec.Struct, frozen=True, eq=False, gc=False):
             timeout: seconds to wait; ``None`` waits for ever.
 
         Returns:
-            The task's return value (the same object each time), or the text it printed:
-            all of it, or of more than a mebibyte the head and the tail.
+            The task's return value (the same object each time), or the text it printed (bytes,
+            if it was made with ``text=False``): all of it, or of more than a mebibyte the head
+            and the tail.
 
         Raises:
             Exception: for ``result``, what the task raised, with the remote traceback as a note.
@@ -83,7 +84,11 @@ class AsyncDict(msgspec.Struct, frozen=True, eq=False, gc=False):
                 "outside of a compile; "
                 "pass its value (handle.get()), or compile both tasks together"
             )
-        return task_output, (compiler.source_of(self.task, STREAMS[self.stream]), self.stream)
+        element = compiler.source_of(self.task, STREAMS[self.stream])
+        form = getattr(self.task, "form", None)
+        if form is not None and self.stream != RESULT:
+            return shown_output, (element, self.stream, form)
+        return task_output, (element, self.stream)
 
     def __repr__(self) -> str:
         from alamo.batch import display  # which needs this module
@@ -94,6 +99,16 @@ class AsyncDict(msgspec.Struct, frozen=True, eq=False, gc=False):
         from alamo.batch import display
 
         return display.html(self, display.of_handle)
+
+
+class RawOutput(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """Stands for the bytes of a handle's stream among the arguments of a later task."""
+
+    handle: AsyncDict
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        _, (element, stream, *_) = self.handle.__reduce__()
+        return raw_output, (element, stream)
 
 
 #: The name of the handles' class in the first document.

@@ -130,6 +130,8 @@ class SingleTasks:
         program.begun_s.append(time.monotonic())
         if task.name is not None:
             program.names[element] = task.name
+        if task.form is not None:  # type: ignore[attr-defined]
+            program.forms[element] = task.form  # type: ignore[attr-defined]
         if task.callback_func is not None:
             self._client.callbacks.start()
             program.callbacks[element] = Callback(task.callback_func, tuple(task.callback_args))

@@ -21,6 +21,7 @@ from alamo.batch.results import AsyncDict
 from alamo.batch.waiting import Tick, default_timeout
 from alamo.core.access import READ, WRITE, make_access
 from alamo.errors import UsageError
+from alamo.protocol.output_form import OutputForm
 from alamo.protocol.records import RESULT, STDERR, STDOUT
 
 
@@ -322,6 +323,7 @@ class _Call(Task, gc=False, eq=False):
 
     func: Callable[..., Any] | None = None
     args: tuple[Any, ...] = ()
+    form: OutputForm | None = None  # how its output is to be read, if not as a function's
 
 
 class _Function(_Call, gc=False, eq=False):

@@ -6,7 +6,7 @@ from array import array
 from bisect import bisect_right
 from typing import NamedTuple
 
-from alamo.protocol.marks import NO_CPU, WORDS, Timing
+from alamo.protocol.marks import MARK_BYTES, NO_CPU, WORDS, Timing
 
 
 class Run(NamedTuple):
@@ -23,7 +23,8 @@ class Run(NamedTuple):
 class Timeline:
     """What came in with frames of outcomes of when they came to be.
 
-    Memory: 8 bytes a frame and 32 a mark, of which a frame has at least two.
+    Memory: 8 bytes a frame and 32 a mark, of which a frame has two and a task above a millisecond
+    one more, or two.
     """
 
     def __init__(self) -> None:
@@ -37,7 +38,8 @@ class Timeline:
         """Another frame, of which this is known."""
         if timing is not None:
             frame = len(self._ends)
-            self._marks.frombytes(timing.marks)
+            size = len(timing.marks)
+            self._marks.frombytes(timing.marks[: size - size % MARK_BYTES])
             if timing.skip:
                 self._skips[frame] = timing.skip
             if timing.positions:

@@ -16,6 +16,7 @@ import msgspec
 from alamo.batch.failures import FailedAttempt, did_not_run, final_error, unloadable
 from alamo.batch.spill import ResultMemory
 from alamo.protocol import pickling
+from alamo.protocol.output_form import PLAIN, OutputForm
 from alamo.protocol.pickling import ATOMS
 from alamo.protocol.records import OK, STDOUT, Record
 
@@ -38,6 +39,7 @@ class Values:
         skipped: element -> the failed element because of which it did not run.
         cancelled: element -> why, as the user said; before it began or while it ran.
         attempts: element -> its failed attempts that others followed.
+        forms: element -> how its output is to be read, of those that are not as functions' is.
     """
 
     def __init__(self, memory: ResultMemory) -> None:
@@ -52,6 +54,7 @@ class Values:
         self.skipped: dict[int, int] = {}
         self.cancelled: dict[int, str] = {}
         self.attempts: dict[int, list[FailedAttempt]] = {}
+        self.forms: dict[int, OutputForm] = {}
 
     def __del__(self) -> None:
         """Nobody can ask for the outcomes any more: give back what they hold."""
@@ -125,19 +128,23 @@ class Values:
             return value
         return self._keep(element, value, len(data))
 
-    def text(self, element: int, stream: int) -> str:
-        """What a task printed: the whole of it or its head and tail."""
+    def text(self, element: int, stream: int) -> str | bytes:
+        """What a task printed: the whole of it or its head and tail; bytes if it was to be so."""
+        form = self.forms.get(element, PLAIN)
         if self._where[element] >= CANCELLED:
-            return ""
+            return form.shown(b"")
+        return form.given(stream, self._captured(element, stream))
+
+    def _captured(self, element: int, stream: int) -> bytes:
         with self._opening:
             texts = self._texts.get(element)
             if texts is None:
                 data = self._data(element)
                 if not data or data[0] == 0x80:
-                    return ""
+                    return b""
                 record = _decode_record(data)
                 texts = record.stdout, record.stderr
-        return texts[stream != STDOUT].decode("utf-8", "backslashreplace")
+        return texts[stream != STDOUT]
 
     def _data(self, element: int) -> bytes:
         position = self._where[element]

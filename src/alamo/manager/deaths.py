@@ -10,12 +10,12 @@ from collections.abc import Callable
 import msgspec
 
 from alamo import linux
-from alamo.manager.pool import WorkerProcess
+from alamo.manager.worker_process import WorkerProcess
 from alamo.protocol import messages as msg
+from alamo.protocol import shortening
 from alamo.protocol.layout import GROUPED, SINCE, STATUS_CLOSED
 from alamo.protocol.marks import NO_CPU, Timing, pack
 from alamo.protocol.records import LOST, OK, LostInfo, Record, as_record
-from alamo.worker import output
 from alamo.worker.outcomes import salvage
 from alamo.worker.stats import unfinished_marks
 
@@ -96,8 +96,8 @@ def lost_record(worker: WorkerProcess, host: str) -> bytes:
     record = Record(
         LOST,
         msgspec.msgpack.encode(info),
-        output.read(worker.stdout),
-        output.read(worker.stderr),
+        shortening.read(worker.stdout),
+        shortening.read(worker.stderr),
     )
     return msgspec.msgpack.encode(record)
 
@@ -189,5 +189,5 @@ def describe_stillborn(worker: WorkerProcess) -> str:
     """How a worker ended that had not been ready, with what it had to say."""
     number, code, cause = describe_status(worker.status)
     how = f"signal {number}" if number else f"exit status {code}"
-    tail = output.read(worker.stderr).decode("utf-8", "replace")[-2000:]
+    tail = shortening.read(worker.stderr).decode("utf-8", "replace")[-2000:]
     return f"{how}; {worker.cause or cause}\n{tail}"

@@ -14,6 +14,8 @@ bytes, 0 if unknown, is that of the task which ends at the mark.
 from __future__ import annotations
 
 import struct
+from array import array
+from collections.abc import Sequence
 
 import msgspec
 
@@ -51,3 +53,17 @@ class Timing(msgspec.Struct, array_like=True, gc=False, frozen=True):
     marks: bytes
     skip: int = 0
     positions: bytes = b""
+
+    def only(self, kept: Sequence[int]) -> Timing:
+        """That of the outcomes at these positions of the message alone.
+
+        Example:
+            >>> array("I", Timing(1, b"", skip=3).only([0, 2]).positions).tolist()
+            [3, 5]
+        """
+        if self.positions:
+            known = memoryview(self.positions).cast("I")
+            column = array("I", [known[p] for p in kept])
+        else:
+            column = array("I", [self.skip + p for p in kept])
+        return Timing(self.pid, self.marks, 0, column.tobytes())

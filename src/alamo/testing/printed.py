@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import io
 
-from alamo.worker import output
+from alamo.protocol import shortening
 
 
-class Printed(io.StringIO):
-    """A stream that stays open when a task closes it."""
+class Printed(io.TextIOWrapper):
+    """A stream that takes bytes too, through ``buffer``, and stays open when a task closes it."""
+
+    def __init__(self) -> None:
+        self._bytes = io.BytesIO()
+        super().__init__(self._bytes, "utf-8", "backslashreplace", newline="", write_through=True)
 
     def close(self) -> None:
         """Do nothing."""
 
     def taken(self) -> bytes:
         """What was printed, or its head and tail."""
-        return output.shortened(self.getvalue().encode("utf-8", "backslashreplace"))
+        return shortening.shortened(self._bytes.getvalue())

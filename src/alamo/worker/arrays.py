@@ -169,12 +169,15 @@ def _pickles(chunk: Chunk) -> Iterator[tuple[bytes, int]]:
 def calls_of(chunk: Chunk, function: Callable[..., Any]) -> list[Callable[[], Any]]:
     """For each element of the chunk a call of the function with its arguments."""
     calls: list[Callable[[], Any]] = []
+    skip = chunk.skip
     for data, count in _pickles(chunk):
-        if count:
-            calls += [partial(function, *args) for args in zip(*pickle.loads(data))]
-        else:
+        if count:  # of a pickle of many only some may be meant
+            rows = islice(zip(*pickle.loads(data)), skip, skip + chunk.count - len(calls))
+            calls += [partial(function, *args) for args in rows]
+        elif not skip:
             calls.append(partial(_call, function, data))
-    return calls[chunk.skip : chunk.skip + chunk.count]
+        skip = max(0, skip - (count or 1))
+    return calls
 
 
 def _columns_of(chunk: Chunk) -> Iterator[tuple[Any, ...]] | None:

@@ -241,13 +241,14 @@ class Runner:
         if len(data) > OUTCOME_MAX_BYTES:  # a failure takes its place, and the output
             return data
         if not output.put_descriptors_back():
+            output.take_splits()
             return data
         stdout, stderr = output.take(1), output.take(2)
         if data[:1] == b"\x80" or not data:
             record = Record(OK, data)
         else:
             record = msgspec.msgpack.decode(data, type=Record)
-        record.stdout, record.stderr = stdout, stderr
+        record.stdout, record.stderr, record.splits = stdout, stderr, output.take_splits()
         return _encode_record(record)
 
     def _record(

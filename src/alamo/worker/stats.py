@@ -17,6 +17,7 @@ from alamo.protocol.marks import MARK_BYTES, NO_CPU, WORDS, pack, pack_into
 OWN_NS = 1_000_000
 #: The marks of one task, of those before it and of the end must still fit.
 _FULL = MARKS_MAX - 4
+_PEAK_MAX_BYTES = 1 << 62
 #: A task may have written anything over the marks; what is sent on fits in its place all the same.
 _WORD = (1 << 64) - 1
 
@@ -52,7 +53,7 @@ def note_peak(size_bytes: int) -> None:
 
     Cost: 0.2 us, and 5 us for figures of the task's own.
     """
-    peak.size_bytes = max(peak.size_bytes, size_bytes)
+    peak.size_bytes = min(max(peak.size_bytes, int(size_bytes)), _PEAK_MAX_BYTES)
     peak.tell()
 
 
@@ -95,7 +96,8 @@ class Meter:
         """Go on with another buffer's marks.  ``now_ns`` is monotonic, as all times here."""
         marks[0] = self._count = 0
         self._marks = marks
-        marks[1] = self._offset_ns = time.time_ns() - time.monotonic_ns()
+        # A machine whose clock has not been set may be in 1970.
+        marks[1] = self._offset_ns = max(0, time.time_ns() - time.monotonic_ns())
         marks[2] = self._children_ns
         self._add(0, now_ns, self._cpu_now_ns())
 

@@ -50,7 +50,7 @@ class Surroundings:
         self._set_limit = resource.setrlimit
         self._pid = os.getpid()
         self._environ = dict(os.environ)
-        self._raw_environ = _raw_environ()
+        self._raw_environ = raw_environ()
         self._umask = os.umask(0)
         os.umask(self._umask)
         self.cwd = os.getcwd()
@@ -143,7 +143,7 @@ class Surroundings:
                 os.chdir(self.cwd)
             except OSError:
                 os.chdir("/")
-        if _raw_environ() != self._raw_environ:
+        if raw_environ() != self._raw_environ:
             os.environ.clear()
             os.environ.update(self._environ)
         os.umask(self._umask)
@@ -232,7 +232,7 @@ def _has_children() -> bool:
     return True
 
 
-def _raw_environ() -> dict[Any, Any]:
+def raw_environ() -> dict[Any, Any]:
     """A copy of the environment as CPython keeps it: 1 us, where ``dict(os.environ)`` takes 40."""
     data = getattr(os.environ, "_data", None)
     return dict(data) if isinstance(data, dict) else dict(os.environ)
