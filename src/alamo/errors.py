@@ -16,6 +16,7 @@ __all__ = [
     "GraphError",
     "JobFailed",
     "MemoryLimitExceeded",
+    "PolicyError",
     "ProcessFailed",
     "ProtocolError",
     "RemoteError",
@@ -38,6 +39,10 @@ class AlamoError(Exception):
 
 class UsageError(AlamoError, RuntimeError):
     """The API was called in an order or with a value that cannot work."""
+
+
+class PolicyError(UsageError, ValueError):
+    """A ``Policy`` asks for what the Batch can never give; the message says what would fit."""
 
 
 class SubmitAfterClose(UsageError):

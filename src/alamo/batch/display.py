@@ -21,7 +21,8 @@ from alamo.batch.results import STREAMS, AsyncDict
 
 if TYPE_CHECKING:
     from alamo.batch.batch import Batch
-    from alamo.batch.task import HandlesByUid, Task
+    from alamo.batch.handles import HandlesByUid
+    from alamo.batch.task import Task
 
 #: Failures that are shown in a notebook; in a line it is the first.
 _SHOWN = 5

@@ -12,12 +12,13 @@ import msgspec
 
 from alamo.batch import launchers
 from alamo.batch.arguments import as_accesses
+from alamo.batch.options import own_process
 from alamo.batch.process import _Process, as_argument
 from alamo.batch.process_options import check_environment, find_program, text_form
 from alamo.batch.results import AsyncDict
 from alamo.core.access import READ, WRITE, DataAccess
 from alamo.core.paths import absolute_path
-from alamo.errors import UsageError
+from alamo.errors import PolicyError, UsageError
 from alamo.policy import Policy
 from alamo.protocol.jobs import JobCommand
 from alamo.worker import jobs
@@ -94,7 +95,8 @@ class Jobs:
             options: further ones of ``function``.
 
         Raises:
-            UsageError: there is no launcher, or it does not work; or more ranks than slots.
+            UsageError: there is no launcher, or it does not work.
+            PolicyError: (a ``UsageError``) there are more ranks than slots.
             FileNotFoundError: there is no such program; the error names it and the PATH.
             PermissionError: the program may not be executed.
             TypeError: an argument is none that a program can take.
@@ -109,8 +111,8 @@ class Jobs:
             [32, 32]
         """
         ranks = _ranks(num_procs)
-        policy = policy or Policy()
-        _whole(policy, ranks, self._client.slots)
+        policy = Policy() if policy is None else policy
+        whole = _whole(policy, ranks, self._client.slots)
         form = text_form(text, None, encoding, errors, None, ranks)
         environment = check_environment(env)
         where = None if cwd is None else absolute_path(cwd, os.getcwd)
@@ -136,8 +138,10 @@ class Jobs:
             reads=all_reads,
             writes=as_accesses(writes, WRITE) if writes is not None else (),
             name=name if name is not None else _name(target),
+            policy=whole,
             **options,
         )
+        call.options = own_process(call.options)
         task = _Job(*msgspec.structs.astuple(call))
         task.form = form
         return task
@@ -153,16 +157,19 @@ def _ranks(num_procs: Any) -> int:
 
 
 def _whole(policy: Policy, ranks: int, slots: int) -> Policy:
-    """What the job needs as a whole.
+    """What the job needs as a whole: slots for all ranks at once.
 
     Raises:
-        UsageError: more slots than there are.
+        UsageError: it is no policy.
+        PolicyError: more slots than there are.
     """
+    if not isinstance(policy, Policy):
+        raise UsageError(f"policy={policy!r:.200}: it is an alamo.Policy, or None")
     # CPUs that are named are those of all ranks together.
     cores = policy.cores if policy.cpu_affinity else ranks * policy.cores
     if cores > slots and not policy.oversubscribe:
         each = "" if policy.cores == 1 else f" with {policy.cores} cores each"
-        raise UsageError(
+        raise PolicyError(
             f"num_procs={ranks}: {ranks} ranks{each} are more than the Batch has slots ({slots}); "
             "give Policy(oversubscribe=True) to let them share, fewer ranks, or the Batch a larger "
             "num_workers"

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from alamo.batch.options import own_process
 from alamo.batch.process_options import (
     check_environment,
     check_options,
@@ -183,7 +184,8 @@ def _command(
     return command, environment
 
 
-def _as_process(call: Task, form: OutputForm) -> _Process:
+def _as_process(call: Any, form: OutputForm) -> _Process:
+    call.options = own_process(call.options)
     task = _Process(*msgspec.structs.astuple(call))
     task.form = form
     return task

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from alamo.batch.array_task import _Array, feed, start_array
+from alamo.batch.handles import HandlesByUid
 from alamo.batch.single import SingleTasks
-from alamo.batch.task import HandlesByUid, Task, _Compiled
+from alamo.batch.task import Task, _Compiled
 from alamo.errors import BatchBroken, UsageError
 from alamo.protocol import messages as msg
 

@@ -7,12 +7,14 @@ predecessors are all inside it: a chain runs in one worker without a round trip.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from alamo.core.states import DEALT
+from alamo.core.terms import Grant
 
 if TYPE_CHECKING:
+    from alamo.core.lanes import Lane
     from alamo.core.program import Program
 
 #: Seconds of work in a chunk: long against a round trip (0.1 ms), short against a wait.
@@ -24,6 +26,10 @@ WORTH_S = 0.000_02
 FIRST_SIZE = 2
 #: Bounds what a recall has to walk and what a worker holds.
 SIZE_MAX = 8192
+
+#: Least weight of the newest report in the mean run time.  One of many elements weighs more than
+#: those before it of few: the first two, slow in cold caches, must not keep the chunks small.
+_NEWEST_MIN = 0.3
 
 
 class Chunk:
@@ -40,6 +46,8 @@ class Chunk:
             chunk that finishes as a whole be completed in one walk; ``None`` once it was
             cut short (then successors are walked).
         done: positions before this one have finished.
+        lane: what its elements need; ``None``: one core each.
+        grant: what they have been given; ``None``: one core.
     """
 
     __slots__ = (
@@ -47,6 +55,8 @@ class Chunk:
         "done",
         "elements",
         "fused",
+        "grant",
+        "lane",
         "number",
         "outside",
         "program",
@@ -64,6 +74,8 @@ class Chunk:
         fused: bool,
         outside: dict[int, int] | None,
         dealt_s: float,
+        lane: Lane | None = None,
+        grant: Grant | None = None,
     ) -> None:
         self.number = number
         self.program = program
@@ -74,6 +86,8 @@ class Chunk:
         self.outside = outside
         self.done = 0
         self.dealt_s = dealt_s
+        self.lane = lane
+        self.grant = grant
 
     def __repr__(self) -> str:
         return (
@@ -113,11 +127,24 @@ def fuse_size(mean_s: float | None) -> int:
     return chunk_size(mean_s, 1 << 30, 1)
 
 
-def fuse(program: Program, elements: list[int], size: int) -> dict[int, int]:
+def folded(mean_s: float | None, measured: int, count: int, elapsed_s: float) -> float:
+    """The mean run time of ``measured`` elements with ``count`` newer ones."""
+    newest_s = elapsed_s / count
+    weight = max(_NEWEST_MIN, count / (count + measured))
+    return newest_s + (1.0 - weight) * ((mean_s or 0.0) - newest_s)
+
+
+def fuse(
+    program: Program,
+    elements: list[int],
+    size: int,
+    is_alike: Callable[[int], bool] | None = None,
+) -> dict[int, int]:
     """Mark ``elements`` as dealt and extend them with dependents that wait for nothing else.
 
     Args:
         elements: ready; extended in place up to ``size``.
+        is_alike: whether an element needs what these do; ``None``: all of the program do.
 
     Returns:
         The chunk's ``outside`` table.
@@ -139,7 +166,12 @@ def fuse(program: Program, elements: list[int], size: int) -> dict[int, int]:
             continue
         for other in (after,) if after.__class__ is int else after:  # type: ignore[union-attr]
             inside = outside.get(other, 0) + 1
-            if room > 0 and inside == waiting[other] and other not in held:
+            if (
+                room > 0
+                and inside == waiting[other]
+                and other not in held
+                and (is_alike is None or is_alike(other))
+            ):
                 if inside > 1:
                     del outside[other]
                 elements.append(other)

@@ -7,9 +7,10 @@ path to the end first and first come first served within a rank.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterator, Sequence
-from heapq import heappop, heappush
+from collections.abc import Collection, Iterator, Sequence
+from heapq import heapify, heappop, heappush
 from itertools import repeat
 
 
@@ -60,6 +61,31 @@ class ReadyRanges:
             self._ranges[0] = first[count:]
         self._count -= len(taken)
         return taken
+
+    def remove(self, elements: Collection[int]) -> None:
+        """Take out whichever of these are in here.  Cost: O(ranges + elements)."""
+        gone = sorted(elements)
+        if not gone or not self._ranges:
+            return
+        ranges: deque[range] = deque()
+        for part in self._ranges:
+            start = part.start
+            for element in gone[bisect_left(gone, start) : bisect_left(gone, part.stop)]:
+                if start < element:
+                    ranges.append(range(start, element))
+                start = element + 1
+            if start < part.stop:
+                ranges.append(range(start, part.stop))
+        self._ranges = ranges
+        self._count = sum(map(len, ranges))
+
+    def head(self) -> int:
+        """Orders it among others of its program: the first goes before what has a greater one."""
+        return self._ranges[0].start
+
+    def another(self) -> ReadyRanges:
+        """An empty one for other elements of the program."""
+        return ReadyRanges()
 
     def clear(self) -> None:
         """Forget all."""
@@ -134,6 +160,29 @@ class ReadyRanks:
                 self._taken.pop(rank, None)
         self._count -= len(elements)
         return elements
+
+    def remove(self, elements: Collection[int]) -> None:
+        """Take out whichever of these are in here.  Cost: O(ready elements of their ranks)."""
+        gone = set(elements)
+        ranks = {0} if self._ranks is None else {self._ranks[element] for element in gone}
+        for rank in ranks & self._buckets.keys():
+            bucket = self._buckets[rank][self._taken.pop(rank, 0) :]
+            left = [element for element in bucket if element not in gone]
+            self._count -= len(bucket) - len(left)
+            if left:
+                self._buckets[rank] = left
+            else:
+                del self._buckets[rank]
+                self._order.remove(-rank)
+                heapify(self._order)
+
+    def head(self) -> int:
+        """Orders it among others of its program: the first goes before what has a greater one."""
+        return self._order[0]
+
+    def another(self) -> ReadyRanks:
+        """An empty one for other elements of the program."""
+        return ReadyRanks(self._ranks)
 
     def clear(self) -> None:
         """Forget all."""

@@ -99,7 +99,7 @@ class Metrics:
             blocked=pool.blocked,
             idle=len(pool.workers) - pool.running - pool.blocked,
             starting=pool.starting,
-            result_bytes=service.forwarded_bytes,
+            result_bytes=service.forwarder.forwarded_bytes,
             shared_bytes=service.blocks.total_bytes,
             manager_cpu_seconds=time.process_time(),
         )

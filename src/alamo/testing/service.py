@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import socket
 import sys
@@ -21,11 +20,14 @@ from alamo.core.scheduler import Scheduler
 from alamo.errors import SerializationError, WorkerLost
 from alamo.manager.arrays import ArrayData
 from alamo.manager.programs import ProgramData
-from alamo.protocol import exceptions, pickling, shortening
+from alamo.protocol import exceptions, pickling
 from alamo.protocol import messages as msg
 from alamo.protocol.blocks import BlockMaker, BlockReader
+from alamo.protocol.marks import Timing
 from alamo.protocol.placeholders import inputs
 from alamo.protocol.records import LOST, OK, RAISED, LostInfo, Record
+from alamo.testing.printed import Printed
+from alamo.testing.stopwatch import Stopwatch
 from alamo.worker import arrays, output
 from alamo.worker.arrays import calls_of
 from alamo.worker.inputs import ChunkInputs
@@ -172,7 +174,8 @@ class InlineService:
                 info = LostInfo(
                     socket.gethostname(), os.getpid(), 9, -1, "chosen by the test (WorkerLost)"
                 )
-                self._forward(program, [element], _encode(Record(LOST, _encode(info))), True)
+                outcome = _encode(Record(LOST, _encode(info)))
+                self._forward(program, [element], outcome, True, Stopwatch().timing())
             case ev.ProgramDone(program):
                 self._programs.pop(program, None)
                 self._owners.pop(program, None)
@@ -220,7 +223,14 @@ class InlineService:
         if element in data.consumers and isinstance(gated, ArrayData):
             data.kept[element], _ = gated.hand_over()
 
-    def _forward(self, program: int, elements: Sequence[int], outcome: bytes, failed: bool) -> None:
+    def _forward(
+        self,
+        program: int,
+        elements: Sequence[int],
+        outcome: bytes,
+        failed: bool,
+        timing: Timing | None = None,
+    ) -> None:
         """Keep an outcome that another task needs, and tell the client."""
         data = self._programs[program]
         ends = len(outcome).to_bytes(4, sys.byteorder)
@@ -232,7 +242,7 @@ class InlineService:
         column = array("I", elements).tobytes()
         self._ended(data, elements)
         failures = (0,) if failed else ()
-        results = msg.Results(program, elements[0], column, ends, outcome, failures)
+        results = msg.Results(program, elements[0], column, ends, outcome, failures, timing=timing)
         self._owners[program].take(results)
 
     def _ended(self, data: ProgramData, elements: Iterable[int]) -> None:
@@ -292,14 +302,16 @@ class InlineService:
             if failure is WorkerLost:
                 self._lose(dealt)
                 return
+            stopwatch = Stopwatch()
             outcome, ok = self._outcome(dealt, failure)
+            timing = stopwatch.timing()
         finally:
             self._running.remove(dealt)
         if dealt.message.keep and position in dealt.message.keep:
             self._inputs.keep(dealt.message, position, outcome)
             dealt.message.inputs = (*dealt.message.inputs, (element, outcome))
         dealt.position += 1
-        self._forward(program, [element], outcome, not ok)
+        self._forward(program, [element], outcome, not ok, timing)
         failed = () if ok else (position,)
         stops = not ok and chunk.fused and position + 1 < len(chunk.elements)
         self._drive(ev.ChunkFinished(dealt.worker, chunk.number, position + 1, failed))
@@ -318,7 +330,7 @@ class InlineService:
     ) -> tuple[bytes, bool]:
         """Run one element; its outcome as bytes, and whether it succeeded."""
         message = dealt.message
-        stdout, stderr = _Output(), _Output()
+        stdout, stderr = Printed(), Printed()
         cwd, environ = os.getcwd(), dict(os.environ)
         ok = True
         try:
@@ -339,7 +351,7 @@ class InlineService:
             if os.environ != environ:
                 os.environ.clear()
                 os.environ.update(environ)
-        printed, complained = _bytes_of(stdout), _bytes_of(stderr)
+        printed, complained = stdout.taken(), stderr.taken()
         splits = output.take_splits()
         if not ok:
             data = _encode(Record(RAISED, data, printed, complained, splits=splits))
@@ -366,21 +378,6 @@ def _function_at(message: msg.Chunk, position: int) -> int:
     if isinstance(message.functions, int):
         return message.functions
     return memoryview(message.functions).cast("I")[position]
-
-
-class _Output(io.TextIOWrapper):
-    """Takes bytes too, through ``buffer``; stays open when a task closes it."""
-
-    def __init__(self) -> None:
-        self.bytes = io.BytesIO()
-        super().__init__(self.bytes, "utf-8", "backslashreplace", newline="", write_through=True)
-
-    def close(self) -> None:
-        """Do nothing."""
-
-
-def _bytes_of(text: _Output) -> bytes:
-    return shortening.shortened(text.bytes.getvalue())
 
 
 def _cut_traceback(error: BaseException) -> None:

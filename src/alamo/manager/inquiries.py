@@ -1,0 +1,116 @@
+"""What clients ask about an element or the machine, and what the machine has."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from alamo.core import events as ev
+from alamo.core.explain import account
+from alamo.core.terms import PLAIN, Binding, Grant
+from alamo.errors import ProtocolError, UsageError
+from alamo.manager.machine import Machine
+from alamo.protocol import bindings
+from alamo.protocol import messages as msg
+
+if TYPE_CHECKING:
+    from alamo.manager.clients import Client
+    from alamo.manager.service import Service
+
+
+class Inquiries:
+    """Answers what only the manager knows."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._machine: Machine | None = None
+        self._gpus_found = False
+
+    # -- the machine -----------------------------------------------------------------------
+
+    def _there_is(self) -> Machine:
+        if self._machine is None:
+            self._machine = Machine()
+        return self._machine
+
+    def find_machine(self, terms: msg.TermsDefined) -> None:
+        """Tell the scheduler what there is besides slots, before the first that asks for it.
+
+        Raises:
+            ProtocolError: GPUs are asked for and cannot be found, which the client was told.
+        """
+        wants_gpus = bool(terms.gpu_parts or terms.gpu_choice)
+        asks = wants_gpus or terms.memory_bytes or terms.pinned or terms.cpus
+        if not asks or (self._machine is not None and (self._gpus_found or not wants_gpus)):
+            return
+        machine = self._there_is()
+        try:
+            gpus = len(machine.gpus) if wants_gpus else 0
+        except UsageError as error:
+            raise ProtocolError(str(error)) from error
+        self._gpus_found = self._gpus_found or wants_gpus
+        self._service.drive(ev.MachineFound(gpus, machine.memory_bytes, machine.cpus))
+
+    def machine(self, client: Client, request: int) -> None:
+        """Tell a client what there is."""
+        machine, gpu_error = self._there_is(), ""
+        names: tuple[str, ...] = ()
+        try:
+            names = tuple([f"{gpu.name}: {gpu.model}" for gpu in machine.gpus])
+        except UsageError as error:
+            gpu_error = str(error)
+        client.connection.send(
+            msg.Machine(
+                request,
+                self._service.scheduler.pool.slots,
+                names,
+                machine.memory_bytes,
+                machine.cpus,
+                gpu_error,
+            )
+        )
+
+    def wire_binding(self, binding: Binding) -> bindings.Binding | None:
+        """A binding as a worker is told it."""
+        return None if binding == PLAIN else self._there_is().binding(binding)
+
+    def wire_grant(self, grant: Grant) -> bindings.Binding:
+        """What executables are told that run on a grant, in a worker that is bound to nothing."""
+        gpus = tuple([index for index, _ in grant.gpus])
+        return self._there_is().binding(Binding(grant.cores, gpus, grant.cpus))
+
+    # -- elements --------------------------------------------------------------------------
+
+    def account(self, client: Client, request: int, number: int, element: int) -> None:
+        """Tell a client how it stands with one of its elements."""
+        service = self._service
+        program = service.scheduler.programs.get(number)
+        if program is None or not 0 <= element < program.count:
+            client.connection.send(msg.Account(request, "ended"))
+            return
+        found = account(service.scheduler, number, element)
+        worker = service.pool.workers.get(found.worker)
+        wait_s = found.retry_at_s - time.monotonic() if found.retry_at_s is not None else 0.0
+        client.connection.send(
+            msg.Account(
+                request,
+                found.state,
+                found.waits_for,
+                found.waits_for_count,
+                found.lacks,
+                tuple([self._as_seen_by(client, *holder) for holder in found.holders]),
+                found.ahead,
+                found.attempt,
+                max(0.0, wait_s),
+                found.worker,
+                worker.pid if worker is not None else -1,
+                service.host,
+            )
+        )
+
+    def _as_seen_by(self, client: Client, number: int, element: int) -> tuple[int, int]:
+        """An element by its client's own number of the program, or nobody's."""
+        data = self._service.programs.get(number)
+        if data is None or data.client != client.number:
+            return -1, element
+        return data.remote, element
