@@ -13,7 +13,7 @@ import psutil
 import pytest
 from _mpi import needs_launcher, needs_mpi4py
 
-from alamo import Batch, JobFailed, Policy, UsageError, WorkerLost
+from alamo import Batch, JobFailed, Policy, TaskTimeout, UsageError, WorkerLost
 
 ENDS_S = 60.0
 
@@ -238,3 +238,48 @@ def test_two_jobs_at_once_and_failures_among_them(tmp_path: Path) -> None:
         assert lasting.result.get() == [(1, 2, "on")] * 2
         assert lasting_too.result.get() == [(1, 2, "too")] * 2
         assert batch.job(_mpi.together, (0,), num_procs=2).run(timeout=ENDS_S) == [(1, 2, 0)] * 2
+
+
+# -- stopping, and slots -----------------------------------------------------------------------
+
+
+@needs_mpi4py
+def test_a_time_limit_ends_all_ranks(batch: Batch, tmp_path: Path) -> None:
+    job = batch.job(_mpi.note_and_sleep, (tmp_path,), num_procs=2, timeout=5)
+    with pytest.raises(TaskTimeout):
+        job.run(timeout=ENDS_S)
+    notes = [path for path in (tmp_path / "pid.0", tmp_path / "pid.1") if path.exists()]
+    wait_gone(wait_for(notes))
+    assert batch.job(_mpi.own, (0,), num_procs=2).run(timeout=ENDS_S) == [0, 1]
+
+
+@needs_launcher
+def test_a_failed_job_is_tried_again(batch: Batch, tmp_path: Path) -> None:
+    script = '[ -e "$1" ] && exit 0; echo x >"$1"; exit 3'
+    job = batch.job(["sh", "-c", script, "sh", tmp_path / "tried"], retries=2)
+    assert job.run(timeout=ENDS_S) == 0
+
+
+def begun_and_ended(path: Path, took_s: float) -> None:
+    """Notes when it ran."""
+    begun = time.monotonic()
+    time.sleep(took_s)
+    with open(path, "a") as file:
+        file.write(f"{begun} {time.monotonic()}\n")
+
+
+def times(path: Path) -> list[tuple[float, float]]:
+    lines = [line.split() for line in path.read_text().splitlines()]
+    return [(float(begun), float(ended)) for begun, ended in lines]
+
+
+@needs_launcher
+def test_a_job_takes_its_slots_at_once(batch: Batch, tmp_path: Path) -> None:
+    """While its ranks run nothing else does, and a stream of small tasks does not keep it out."""
+    small = [batch.function(begun_and_ended, tmp_path / "small", 0.01) for _ in range(60)]
+    jobs = [batch.job(begun_and_ended, (tmp_path / "ranks", 0.1), num_procs=2) for _ in range(2)]
+    batch.compile([*small[:10], *jobs, *small[10:]]).run(timeout=ENDS_S)
+    ranks = times(tmp_path / "ranks")
+    assert len(ranks) == 4
+    for begun, ended in times(tmp_path / "small"):
+        assert not [rank for rank in ranks if rank[0] < ended and begun < rank[1]]
