@@ -23,7 +23,7 @@ def alamo(options: argparse.Namespace) -> Sample:
         meter = Meter()
         jobs = [batch.job("true", num_procs=RANKS) for _ in range(options.n)]
         batch.compile(jobs).run(timeout=SAMPLE_LIMIT_S)
-        if any([job.result.get() for job in jobs]):
+        if any(job.result.get() for job in jobs):
             sys.exit("true gave something else than 0")
         return meter.stop(options.n)
 

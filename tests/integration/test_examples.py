@@ -12,9 +12,9 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from _mpi import needs_mpi4py
 
 import _documents as documents
-from _mpi import needs_mpi4py
 from alamo import Batch
 
 PROJECT = Path(__file__).resolve().parents[2]
