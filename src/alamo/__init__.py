@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from alamo.errors import AuthenticationFailed as AuthenticationFailed
     from alamo.errors import BatchBroken as BatchBroken
     from alamo.errors import GraphError as GraphError
+    from alamo.errors import JobFailed as JobFailed
     from alamo.errors import MemoryLimitExceeded as MemoryLimitExceeded
     from alamo.errors import PolicyError as PolicyError
     from alamo.errors import ProcessFailed as ProcessFailed
@@ -78,6 +79,7 @@ _ERRORS = (
     "AuthenticationFailed",
     "BatchBroken",
     "GraphError",
+    "JobFailed",
     "ProcessFailed",
     "MemoryLimitExceeded",
     "PolicyError",

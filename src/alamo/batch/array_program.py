@@ -12,7 +12,7 @@ from alamo.batch.array_view import ArrayView
 from alamo.batch.arrivals import Arrivals
 from alamo.batch.failures import upstream_failed
 from alamo.batch.outcomes import Program
-from alamo.batch.values import SKIPPED
+from alamo.batch.values import CANCELLED, SKIPPED
 from alamo.batch.waiting import deadline_of, left_until
 from alamo.errors import BatchBroken, WaitTimeout
 from alamo.protocol import messages as msg
@@ -35,7 +35,7 @@ class ArrayProgram(Program, ArrayView):
         length: how many elements there will be; ``None`` while nobody knows.
         feed_error: what its iterables raised; there are no elements after that.
         gate: the program in which it was compiled, and its element there.
-        order: for each frame of outcomes the elements in it, as they came.
+        order: elements that ended together, as that came in.
     """
 
     def __init__(self, number: int, client: Client, uid: int, name: str | None) -> None:
@@ -48,6 +48,9 @@ class ArrayProgram(Program, ArrayView):
         self.fed = False
         self.gate: tuple[Program, int] | None = None
         self.is_skipped = False
+        #: Held while a page of elements goes out, and when no more shall: cancelled is what is
+        #: there at that time.
+        self.feeding = threading.RLock()
         self.order: list[Sequence[int]] = []
         self._change_waiters: list[Any] = []
 
@@ -65,12 +68,18 @@ class ArrayProgram(Program, ArrayView):
     @property
     def has_failures(self) -> bool:
         """Whether an element failed, or there are fewer than there should be."""
-        return bool(self.failed or self.is_skipped or self.feed_error is not None)
+        bad = self.failed or self.cancelled or self.is_skipped
+        return bool(bad or self.feed_error is not None)
 
     @property
     def is_wanted(self) -> bool:
         """Whether elements may still be made."""
-        return self.growing and not self.is_skipped and self.broken is None
+        return (
+            self.growing
+            and not self.is_skipped
+            and self.broken is None
+            and self.cancel_reason is None
+        )
 
     # -- what comes in -------------------------------------------------------------------
 
@@ -86,6 +95,12 @@ class ArrayProgram(Program, ArrayView):
     def add_results(self, message: msg.Results) -> list[int]:
         """Keep a frame of outcomes."""
         called = super().add_results(message)
+        self.wake()
+        return called
+
+    def add_cancelled(self, elements: Sequence[int], reason: str) -> list[int]:
+        """Note elements that were cancelled before they began."""
+        called = super().add_cancelled(elements, reason)
         self.wake()
         return called
 
@@ -156,6 +171,7 @@ class ArrayProgram(Program, ArrayView):
         """In a forked child."""
         super().after_fork()
         self._change_waiters = []
+        self.feeding = threading.RLock()
         if self.growing and self.broken is None:
             self.broken = BatchBroken(
                 "this array was being made when the process forked; the parent process has it"
@@ -277,6 +293,10 @@ class ArrayProgram(Program, ArrayView):
         """What an element printed."""
         return self.text(index, stream)
 
+    def place_of(self, index: int) -> tuple[Program, int]:
+        """This and the same number."""
+        return self, index
+
     def stats_at(self, index: int) -> TaskStats | None:
         """What is known of an element's run."""
         from alamo.batch.task_stats import stats_of  # for those who ask for it
@@ -300,8 +320,10 @@ class ArrayProgram(Program, ArrayView):
         values: list[Any] = [None] * self.count
         errors: dict[int, BaseException] = {}
         loads = pickling.load
-        for elements, frame in zip(self.order, self._frames):
-            if frame.__class__ is not tuple:
+        for elements in self.order:
+            position = self._where[elements[0]]
+            frame = self._frames[position >> 32] if position < CANCELLED else None
+            if frame.__class__ is not tuple:  # spilled, or cancelled
                 self._add_one_by_one(elements, values, errors)
                 continue
             ends, payload = frame

@@ -20,6 +20,7 @@ from alamo.batch.array_task import _Array
 from alamo.batch.client import Client
 from alamo.batch.closing import Closing
 from alamo.batch.controls import Controls
+from alamo.batch.job import Jobs
 from alamo.batch.logs import check_log_level, set_up_logging
 from alamo.batch.options import check_priority
 from alamo.batch.process import Processes
@@ -55,7 +56,7 @@ __all__ = [
 ]
 
 
-class Batch(Controls, Closing, Processes):
+class Batch(Controls, Closing, Processes, Jobs):
     """A batch service on this machine: a manager process and its workers.
 
     A Batch can be pickled into any process of the same user, which then is a further

@@ -88,6 +88,10 @@ class ExpandedArray(ArrayView):
         """What an element printed."""
         return self.program.text(self.elements[index], stream)
 
+    def place_of(self, index: int) -> tuple[Program, int]:
+        """Where the element is a task."""
+        return self.program, self.elements[index]
+
     def stats_at(self, index: int) -> TaskStats | None:
         """What is known of an element's run."""
         from alamo.batch.task_stats import stats_of  # for those who ask for it
@@ -138,8 +142,7 @@ class Countdown:
         program = self._view.program
         if self._left or program.broken is not None:
             return
-        bad = {*program.failed, *program.skipped}
-        if bad.isdisjoint(self._view.elements):
+        if not any(map(program.has_failed, self._view.elements)):
             program.callbacks_pending += 1
             program.client.callbacks.queue(program, [self._stand_in])
         else:

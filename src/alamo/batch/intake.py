@@ -24,6 +24,15 @@ def take(client: Client, message: msg.Message) -> None:
             program = client._programs.get(message.program)
             if program is not None:
                 client.called(program, program.add_skipped(message))
+        case msg.Cancelled():
+            program = client._programs.get(message.program)
+            if program is not None:
+                elements = memoryview(message.elements).cast("I")
+                client.called(program, program.add_cancelled(elements, message.reason))
+        case msg.AttemptFailed():
+            program = client._programs.get(message.program)
+            if program is not None:
+                program.add_attempt(message)
         case msg.BlockMade(block, size):
             client.memory.add_block(block, size, client._reader.take_descriptors(message)[0])
         case msg.BlocksFree(blocks):

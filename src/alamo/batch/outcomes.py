@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from alamo.batch import forks
 from alamo.batch.expanded import ExpandedArray, member
+from alamo.batch.failures import FailedAttempt
+from alamo.batch.stops import cancel_reason
 from alamo.batch.timeline import Timeline
 from alamo.batch.uids import UidIndex
-from alamo.batch.values import SKIPPED
+from alamo.batch.values import CANCELLED, SKIPPED
 from alamo.batch.watched import Callback, Watched
 from alamo.core.edges import Columns
 from alamo.errors import BatchBroken
@@ -37,7 +39,10 @@ class Program(Watched):
         edges: what waits for what; ``None`` if nothing does.
         functions: runs of elements: the first, and a function number for all or for each.
         function_names: what the functions are called, by number.
+        retried: attempts that failed and that others followed.
         timeline: when and where its tasks ran.
+        to_cancel: elements that were cancelled before the start, which is when the manager is
+            told, and why.
     """
 
     def __init__(self, number: int, client: Client) -> None:
@@ -49,6 +54,7 @@ class Program(Watched):
         #: When the tasks of a stream were started, and when frames of outcomes came in.
         self.begun_s = array("d")
         self._frames_s = array("d")
+        self._last_s: float | None = None
         self.timeline = Timeline()
         #: Tasks started one by one go into one program, which grows; otherwise it was compiled.
         self.is_stream = False
@@ -58,6 +64,8 @@ class Program(Watched):
         self.tasks = 0
         self.received_bytes = 0
         self.failed: dict[int, None] = {}
+        self.retried = 0
+        self.to_cancel: dict[int, str] = {}
         self.first_uid = -1
         self.uids: array[int] | None = None
         self._uid_index: UidIndex | None = None
@@ -80,16 +88,15 @@ class Program(Watched):
     def times(self, element: int) -> tuple[float | None, float | None]:
         """Monotonic times of the start and the end of all (-1) or one; ``None`` if not known."""
         if element < 0:
-            ended = self.has_ended(False) and len(self._frames_s)
             began_s = self._began_s if self.started else None
-            return began_s, self._frames_s[-1] if ended else None
+            return began_s, self._last_s if self.has_ended(False) else None
         position = self._where[element]
         began_s = self.begun_s[element] if self.is_stream else None
-        return began_s, self._frames_s[position >> 32] if 0 < position < SKIPPED else None
+        return began_s, self._frames_s[position >> 32] if 0 < position < CANCELLED else None
 
     def attempts_made(self, element: int) -> int:
         """How often an element, which has ended, was started."""
-        return 1
+        return 1 + len(self.attempts.get(element, ()))
 
     # -- shape ---------------------------------------------------------------------------
 
@@ -155,7 +162,8 @@ class Program(Watched):
         with self._lock:
             base = (len(self._frames) << 32) + 1
             self._frames.append(frame)
-            self._frames_s.append(time.monotonic())
+            self._last_s = time.monotonic()
+            self._frames_s.append(self._last_s)
             self.timeline.add(message.timing)
             where = self._where
             first = message.first
@@ -168,7 +176,7 @@ class Program(Watched):
                 if frame.__class__ is tuple:
                     self._unread_blocks[elements[position]] = block
             failed = dict.fromkeys([elements[p] for p in message.failed])
-            self.failed.update(failed)
+            self._note_failures(message, failed)
             # Last, for from here on other threads read them, without the lock.
             if message.elements:
                 for position, element in enumerate(elements, base):
@@ -189,6 +197,17 @@ class Program(Watched):
             self._wake(elements)
         return called
 
+    def _note_failures(self, message: msg.Results, elements: Iterable[int]) -> None:
+        """Tell the failed from those that were cancelled while they ran."""
+        ends = memoryview(message.ends).cast("I")
+        for position, element in zip(message.failed, elements):
+            start = ends[position - 1] if position else 0
+            reason = cancel_reason(message.payload[start : ends[position]])
+            if reason is None:
+                self.failed[element] = None
+            else:
+                self.cancelled[element] = reason
+
     def _note_arrival(self, elements: Sequence[int]) -> None:
         """A frame with the outcomes of these elements is there; called before waits see it."""
 
@@ -201,6 +220,7 @@ class Program(Watched):
                 self._where[element] = SKIPPED
                 self.skipped[element] = root
                 self.callbacks.pop(element, None)
+            self._last_s = time.monotonic()
             self.remaining -= len(elements)
             called: list[int] = []
             self._queue_end_callback(called)
@@ -210,10 +230,34 @@ class Program(Watched):
                 self.arrays[element].skip()
         return called
 
+    def add_cancelled(self, elements: Sequence[int], reason: str) -> list[int]:
+        """Note tasks that were cancelled before they began; returns callbacks to run."""
+        with self._lock:
+            fresh = [element for element in elements if not self._where[element]]
+            for element in fresh:
+                self.callbacks.pop(element, None)
+            self.cancelled.update(dict.fromkeys(fresh, reason))
+            for element in fresh:  # last, as in ``add_results``
+                self._where[element] = CANCELLED
+            if fresh:
+                self._note_arrival(fresh)
+            self._last_s = time.monotonic()
+            self.remaining -= len(fresh)
+            called: list[int] = []
+            self._queue_end_callback(called)
+            self._wake(fresh)
+        return called
+
+    def add_attempt(self, message: msg.AttemptFailed) -> None:
+        """Keep a failed attempt that another follows."""
+        attempt = FailedAttempt(message.outcome, message.delay_s)
+        self.attempts.setdefault(message.element, []).append(attempt)
+        self.retried += 1
+
     def _queue_end_callback(self, called: list[int]) -> None:
         """Element -1 stands for the callback of the program as a whole."""
         if not self.remaining and self.end_callback is not None and self.started:
-            if self.failed or self.skipped:
+            if self.failed or self.skipped or self.cancelled:
                 self.end_callback = None
             else:
                 called.append(-1)
@@ -269,12 +313,18 @@ class Program(Watched):
             return self.arrays[element].all_values()
         return super().value(element)
 
-    def snapshot(self) -> tuple[array[int], frozenset[int], frozenset[int]]:
-        """At one moment: what is not 0 for elements with an outcome; the failed, the skipped."""
+    def snapshot(self) -> tuple[array[int], frozenset[int], frozenset[int], frozenset[int]]:
+        """At one moment: what is not 0 for elements with an outcome; the failed, the skipped, the
+        cancelled."""
         with self._lock:
-            return self._where[:], frozenset(self.failed), frozenset(self.skipped)
+            ended = frozenset(self.failed), frozenset(self.skipped), frozenset(self.cancelled)
+            return self._where[:], *ended
 
     @property
     def has_failures(self) -> bool:
         """Whether a task failed or did not run."""
-        return bool(self.failed or self.skipped)
+        return bool(self.failed or self.skipped or self.cancelled)
+
+    def has_failed(self, element: int) -> bool:
+        """Whether a task failed or did not run."""
+        return element in self.failed or element in self.skipped or element in self.cancelled

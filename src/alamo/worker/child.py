@@ -13,12 +13,13 @@ import select
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from alamo import linux
 from alamo.protocol.commands import Command
 from alamo.worker import output
+from alamo.worker.context import context
 from alamo.worker.surroundings import raw_environ
 
 #: What this worker's binding adds to the environment; variables of ``Command.env`` go before.
@@ -147,7 +148,8 @@ def _wait(pid: int, captured: Sequence[int]) -> int:
         _, status, usage = os.wait4(pid, 0)
     except BaseException:  # Ctrl-C where there is no worker around it
         linux.kill_tree(pid)
-        linux.reap(pid, _END_S)
+        with suppress(ChildProcessError):
+            linux.reap(pid, _END_S)
         raise
     return os.waitstatus_to_exitcode(status)
 
@@ -161,9 +163,13 @@ def _wait_trimming(pid: int, captured: Sequence[int]) -> None:
         poll = select.poll()
         poll.register(fd, select.POLLIN)
         pause_s = _LOOK_FIRST_S
-        while not poll.poll(pause_s * 1000):
+        has_ended = poll.poll(pause_s * 1000)
+        if not has_ended and context.worker >= 0:  # the short ones take no memory
+            linux.raise_oom_score(linux.CHILD_OOM_SCORE, pid)
+        while not has_ended:
             for stream in captured:
                 output.trim(stream)
             pause_s = min(2 * pause_s, _LOOK_MOST_S)
+            has_ended = poll.poll(pause_s * 1000)
     finally:
         os.close(fd)
