@@ -33,6 +33,9 @@ Text = str | bytes | os.PathLike[Any] | AsyncDict
 class _Job(_Process, gc=False, eq=False):
     """A task that runs an MPI job: it calls the worker's function for that."""
 
+    #: How its ranks are started; see ``describe``.
+    command: JobCommand | None = None
+
 
 class Jobs:
     """The part of a Batch that makes tasks which run MPI jobs."""
@@ -143,7 +146,7 @@ class Jobs:
         )
         call.options = own_process(call.options)
         task = _Job(*msgspec.structs.astuple(call))
-        task.form = form
+        task.form, task.command = form, command
         return task
 
 
