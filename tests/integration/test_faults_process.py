@@ -197,7 +197,7 @@ def test_the_clients_directory_vanishes(
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     place = tmp_path / "disk"
     place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)]
+    command = ["mount", "-t", "tmpfs", "-o", "size=256k,nr_inodes=5", "tmpfs", str(place)]
     if shutil.which("mount") is None:
         pytest.skip("there is no mount command")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -217,25 +217,32 @@ def test_a_disk_that_fills(batch: Batch, small_disk: Path) -> None:
     assert b"No space left on device" in error.stderr
     assert "No space left on device" in str(error)
     assert len(task.stdout.get()) == path.stat().st_size <= 256 << 10
+    for name in ("a", "b", "c"):
+        (small_disk / name).touch()
     with pytest.raises(OSError, match="No space left"):
-        batch.process(["true"], stdout=small_disk / "a" / ("b" * 200) / "c").run(timeout=PATIENCE_S)
-        batch.process(["true"], stdout=small_disk / "x").run(timeout=PATIENCE_S)
-        raise OSError("No space left: an empty file still fitted")
+        batch.process(["true"], stdout=small_disk / "d").run(timeout=PATIENCE_S)
 
 
-def test_a_fork_bomb_inside_a_limit(batch: Batch) -> None:
-    """It stops at its limit, and all of it ends with the task."""
-    options: dict[str, Any] = {"user": 65533} if os.getuid() == 0 else {}
+def test_a_fork_bomb_inside_a_limit(batch: Batch, tmp_path: Path) -> None:
+    """It stops at its limit, and all of it ends with the task.
+
+    It has a bound of its own too, 511 processes: were the limit not held, the machine would fill.
+    """
+    path, errors = tmp_path / "pid", tmp_path / "errors"
+    user = 200_000 + os.getpid()  # nobody else's
+    options: dict[str, Any] = {"user": user} if os.getuid() == 0 else {}
     limit = 40 if options else processes_of(os.getuid()) + 40
-    bomb = f"ulimit -u {limit}; bomb() {{ bomb | bomb & }}; bomb; sleep 0.3; echo alive"
-    task = start(batch, bomb, check=False, **options)
-    try:
-        task.result.get(timeout=PATIENCE_S)
-    except ProcessFailed:  # the shell itself could not go on
-        pass
-    assert batch.process(["true"]).run(timeout=PATIENCE_S) == 0
+    bomb = "bomb() { [ $1 -gt 0 ] || exec sleep 600; bomb $(($1 - 1)) & bomb $(($1 - 1)) & }"
+    line = f"trap 'exit 0' TERM; ulimit -u {limit} || exit 99; sleep 600 & {bomb}; "
+    line += "bomb 8 & echo $$; wait"
+    task = start(batch, line, stdout=path, stderr=errors, executable="/bin/bash", **options)
+    faults.until(lambda: errors.exists() and "fork: " in errors.read_text(), "the limit")
     if options:
-        faults.until(lambda: not processes_of(65533), "the end of the bomb")
+        assert processes_of(user) <= limit
+    os.kill(*pids_in(path, 1), signal.SIGTERM)
+    assert task.result.get(timeout=PATIENCE_S) == 0
+    faults.until(lambda: not started_by(batch), "the end of the bomb")
+    assert batch.process(["true"]).run(timeout=PATIENCE_S) == 0
 
 
 def processes_of(uid: int) -> int:
@@ -246,6 +253,46 @@ def processes_of(uid: int) -> int:
         except OSError:
             continue
     return count
+
+
+def started_by(batch: Batch) -> list[int]:
+    """What workers have started, and what of that has come to those above; zombies too."""
+    family = faults.descendants(faults.manager_of(batch))
+    return [pid for pid in family if not faults.comm(pid).startswith("alamo-")]
+
+
+def test_orphans_that_end_leave_no_zombies(batch: Batch, tmp_path: Path) -> None:
+    """While the task goes on: each takes a process number of the machine until it is reaped."""
+    over, go = tmp_path / "over", tmp_path / "go"
+    line = f"for i in $(seq 500); do (setsid true &); done; touch {over}; read x <{go}"
+    os.mkfifo(go)
+    task = start(batch, line)
+    faults.until(over.exists, "500 orphans")
+    faults.until(lambda: len(started_by(batch)) == 1, "the shell alone")
+    go.write_text("x\n")
+    assert task.result.get(timeout=PATIENCE_S) == 0
+    late = start(batch, "for i in $(seq 300); do (setsid sleep 600 &); done", stdout="/dev/null")
+    assert late.result.get(timeout=PATIENCE_S) == 0
+    faults.until(lambda: not started_by(batch), "the end of those that went on")
+    assert batch.process(["true"]).run(timeout=PATIENCE_S) == 0
+
+
+@pytest.mark.parametrize("heir", ["nursery", "manager"])
+def test_orphans_of_a_worker_leave_no_zombies(tmp_path: Path, heir: str) -> None:
+    """They come to the nursery, or to the manager when that has died too."""
+    line = "for i in $(seq 200); do (setsid sleep 600 &); done; echo x; sleep 600"
+    path = tmp_path / "out"
+    with Batch(num_workers=1, log_level="CRITICAL") as batch:
+        task = start(batch, line, stdout=path)
+        faults.until(lambda: path.exists() and path.read_text(), "200 orphans")
+        if heir == "manager":
+            faults.kill_at_once(faults.nursery_of(batch), *faults.workers_of(batch))
+        else:
+            faults.kill(*faults.workers_of(batch))
+        with pytest.raises(alamo.WorkerLost):
+            task.result.get(timeout=PATIENCE_S)
+        faults.until(lambda: not started_by(batch), "the end of all")
+        assert batch.process(["true"]).run(timeout=PATIENCE_S) == 0
 
 
 def test_a_thousand_at_once() -> None:
