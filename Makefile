@@ -65,8 +65,9 @@ demo: $(READY) $(if $(WORKFLOW),,$(EXTRAS)) ## replay a workflow, matrix powers,
 	$(BIN)/python examples/monte_carlo.py
 	$(BIN)/python examples/mixed_mpi.py
 
-soak: $(READY) ## the long kill and churn runs
+soak: $(READY) ## the long kill and churn runs, and examples for the property tests that no run had before
 	$(BIN)/python -m pytest -m soak --timeout 3600
+	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile search
 
 bench: $(READY) ## every benchmark beside its rivals (an idle machine, please)
 	$(BIN)/python benchmarks/run_all.py

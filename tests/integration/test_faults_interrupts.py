@@ -201,9 +201,9 @@ def test_making_a_batch() -> None:
         nonlocal batch
         batch = Batch(num_workers=1, log_level="CRITICAL")
 
-    before = f.descendants(os.getpid())
+    before = set(f.descendants(os.getpid()))
     for _ in every_place(lambda interrupter: interrupter(make), step=17):
-        f.until(lambda: f.descendants(os.getpid()) == before, "as few processes as before")
+        f.until(lambda: set(f.descendants(os.getpid())) <= before, "as few processes as before")
     batch.terminate()
 
 
