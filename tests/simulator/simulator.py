@@ -290,7 +290,6 @@ class World:
 
     def _spawn(self, binding: Binding = PLAIN) -> None:
         number = next(self._worker_numbers)
-        self._budget += 20
         if self.rng.random() < self.settings.stillborn_share:
             lost = ev.WorkerLost(number, binding=binding)
             self.after(self.delay_s(), lambda: self.drive(lost))
