@@ -55,7 +55,7 @@ __all__ = [
 ]
 
 
-class Batch(Controls, Closing, Processes):
+class Batch(Controls, Outstanding, Closing, Processes):
     """A batch service on this machine: a manager process and its workers.
 
     A Batch can be pickled into any process of the same user, which then is a further
