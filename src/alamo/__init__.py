@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from alamo.errors import AuthenticationFailed as AuthenticationFailed
     from alamo.errors import BatchBroken as BatchBroken
     from alamo.errors import GraphError as GraphError
+    from alamo.errors import JobFailed as JobFailed
     from alamo.errors import MemoryLimitExceeded as MemoryLimitExceeded
     from alamo.errors import PolicyError as PolicyError
     from alamo.errors import ProcessFailed as ProcessFailed
@@ -82,6 +83,7 @@ _ERRORS = (
     "AuthenticationFailed",
     "BatchBroken",
     "GraphError",
+    "JobFailed",
     "ProcessFailed",
     "MemoryLimitExceeded",
     "PolicyError",
@@ -110,19 +112,7 @@ _HOME = (
     | dict.fromkeys(_ERRORS, "alamo.errors")
 )
 
-__all__ = [  # noqa: PLE0604
-    "__version__",
-    *_BATCH,
-    *_ARRAYS,
-    *_STATS,
-    *_MANY,
-    *_EXECUTOR,
-    *_OPTIONS,
-    *_ATTEMPTS,
-    *_EXPLAINING,
-    *_POLICY,
-    *_ERRORS,
-]
+__all__ = ["__version__", *_HOME]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:

@@ -258,21 +258,24 @@ def _all_pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
-def kill_tree(pid: int) -> None:
-    """SIGKILL a process and all its descendants, parents first so that none forks anew.
+def kill_tree(*pids: int) -> None:
+    """SIGKILL processes and all their descendants.
 
-    Those that it may not kill (they have become another user's) are left.
+    All are stopped first, parents before their children, so that none forks anew while others
+    die.  Those that it may not kill (they have become another user's) are left.
+
+    Cost: 50 us each of them.
     """
-    pending = [pid]
+    pending, stopped = list(pids), []
     while pending:
         victim = pending.pop()
-        for number in (signal.SIGSTOP, signal.SIGKILL):
-            try:
-                os.kill(victim, number)
-            except OSError:
-                break
-            if number == signal.SIGSTOP:
-                pending += children_of(victim)
+        with contextlib.suppress(OSError):
+            os.kill(victim, signal.SIGSTOP)
+            stopped.append(victim)
+            pending += children_of(victim)
+    for victim in stopped:
+        with contextlib.suppress(OSError):
+            os.kill(victim, signal.SIGKILL)
 
 
 def reap(pid: int, timeout_s: float) -> bool:
@@ -293,16 +296,38 @@ def reap(pid: int, timeout_s: float) -> bool:
     return True
 
 
+def reap_ended(spared: int = -1) -> bool:
+    """Reap the children that have ended; whether there are others.
+
+    A subreaper whose tasks make orphans has to: each of them is its zombie until then, and takes
+    one of the machine's process numbers.
+
+    Args:
+        spared: a child that is waited for elsewhere.  When it has ended others may be left too.
+
+    Cost: 1 us, and 3 for each of them.
+    """
+    while True:
+        try:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return False
+        if ended is None or ended.si_pid == spared:
+            return True
+        with contextlib.suppress(ChildProcessError):  # another thread waited for it
+            os.waitpid(ended.si_pid, os.WNOHANG)
+
+
 def end_children(timeout_s: float) -> None:
     """Kill and reap all children and their descendants; what cannot be killed is left."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
-        for child in children_of(os.getpid()):
-            kill_tree(child)
+        kill_tree(*children_of(os.getpid()))
         try:
             reap(-1, deadline - time.monotonic())
         except ChildProcessError:
             return
+        reap_ended()  # whoever ended meanwhile: a look at all children for each would be too much
 
 
 def kill_marked(mark: bytes) -> None:

@@ -140,6 +140,21 @@ def workers_of(batch: Any) -> list[int]:
     return [p for p in descendants(manager_of(batch)) if comm(p).startswith("alamo-worker")]
 
 
+def wait_sends(thread: int | None) -> None:
+    """Until a thread is held up in the middle of a message."""
+
+    def look() -> bool:
+        places = set()
+        for _ in range(100):
+            frame = sys._current_frames().get(thread or 0)
+            places.add(frame and (frame.f_code.co_name, frame.f_lasti))
+            time.sleep(0.002)
+        place = places.pop()
+        return not places and place is not None and place[0] == "send_all"
+
+    until(look, f"thread {thread} in a send")
+
+
 def wait_gone(pids: Iterable[int], timeout_s: float = WAIT_S) -> None:
     pids = list(pids)
     until(lambda: not any(map(alive, pids)), f"end of {pids}", timeout_s)

@@ -190,7 +190,7 @@ def test_close_and_join(joining: bool) -> None:
             batch.terminate()
         return interrupted
 
-    assert len(list(every_place(end, step=3))) > 3
+    assert len(list(every_place(end, step=7))) > 3
 
 
 def test_making_a_batch() -> None:
@@ -201,9 +201,9 @@ def test_making_a_batch() -> None:
         nonlocal batch
         batch = Batch(num_workers=1, log_level="CRITICAL")
 
-    before = f.descendants(os.getpid())
+    before = set(f.descendants(os.getpid()))
     for _ in every_place(lambda interrupter: interrupter(make), step=17):
-        f.until(lambda: f.descendants(os.getpid()) == before, "as few processes as before")
+        f.until(lambda: set(f.descendants(os.getpid())) <= before, "as few processes as before")
     batch.terminate()
 
 

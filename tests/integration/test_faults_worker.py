@@ -6,7 +6,7 @@ import os
 import random
 import signal
 import socket
-import threading
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -377,25 +377,30 @@ def until_go(log: str) -> None:
     f.note(log, "done")
 
 
+#: Runs the nursery, whose children end before they have said a word.
+STILLBORN = """#!{python}
+import os, sys
+nursery, real = os.getpid(), os.fork
+def fork():
+    pid = real()
+    if not pid and os.getppid() == nursery:
+        os.kill(os.getpid(), 9)
+    return pid
+os.fork = fork
+code = sys.argv[3]
+sys.argv[:] = sys.argv[3:]
+exec(code)
+"""
+
+
 def test_stillborn_workers_give_a_clear_error(tmp_path: Path) -> None:
     """When no worker comes up the Batch ends with the reason instead of trying for ever."""
-    batch = Batch(num_workers=1, log_level="CRITICAL")
-    nursery = f.nursery_of(batch)
-    stop = threading.Event()
-
-    def killer() -> None:
-        while not stop.is_set():
-            f.kill(*f.children(nursery))
-
-    thread = threading.Thread(target=killer)
-    thread.start()
+    script = tmp_path / "python"
+    script.write_text(STILLBORN.format(python=sys.executable))
+    script.chmod(0o700)
+    batch = f.changed_batch(f"import alamo.manager.pool as p; p.sys.executable = {str(script)!r}")
     try:
-        f.until(lambda: not f.workers_of(batch))
-        task = batch.function(f.double, 3)
-        task.start()
         with pytest.raises(BatchBroken, match="workers in a row died while starting"):
-            task.result.get(timeout=60)
+            batch.function(f.double, 3).run(timeout=60)
     finally:
-        stop.set()
-        thread.join()
         batch.terminate()

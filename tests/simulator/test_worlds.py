@@ -25,7 +25,7 @@ from typing import Any
 import pytest
 from sim_programs import Spec, cut_into_pages, make_program, ranks_of
 
-from alamo.core import chunks, events, program, scheduler, workers
+from alamo.core import chunks, dealing, events, program, recalls, scheduler, workers
 from alamo.core.edges import INDEX
 from alamo.core.scaling import change_slots
 from simulator import Broken, Settings, World
@@ -192,13 +192,15 @@ def forget_failures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def fuse_anything(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fuse(program: program.Program, elements: list[int], size: int) -> dict[int, int]:
+    def fuse(
+        program: program.Program, elements: list[int], size: int, is_alike: Any
+    ) -> dict[int, int]:
         held, program.held = program.held, set()
-        outside = chunks.fuse(program, elements, size)
+        outside = chunks.fuse(program, elements, size, is_alike)
         program.held = held
         return outside
 
-    monkeypatch.setattr(scheduler, "fuse", fuse)
+    monkeypatch.setattr(dealing, "fuse", fuse)
 
 
 def deal_in_excess(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +215,7 @@ def lose_what_was_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def never_recall(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduler.Scheduler, "_recall", lambda self, worker, all_=False: None)
+    monkeypatch.setattr(recalls.Recalls, "recall", lambda self, worker, all_=False: None)
 
 
 def leave_behind_what_was_dealt_before_a_cut(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,12 @@ class ArrayHandle(AsyncDict, frozen=True, eq=False, gc=False):
     """
 
     def get(
-        self, tuid: int | None = None, timeout: float | None = None, partial: bool = False
+        self,
+        tuid: int | None = None,
+        timeout: float | None = None,
+        partial: bool = False,
+        *,
+        rank: int | None = None,
     ) -> Any:
         """The list of what all elements returned or printed, in order; waits for the end.
 
@@ -48,6 +53,7 @@ class ArrayHandle(AsyncDict, frozen=True, eq=False, gc=False):
             tuid: the array's uid, or nothing.
             timeout: seconds to wait; ``None`` waits for ever.
             partial: for ``result``, give the list of each element's ``Outcome`` and raise nothing.
+            rank: refused; jobs have ranks.
 
         Raises:
             ExceptionGroup: what the elements raised; its message names the failed indices.
@@ -58,6 +64,8 @@ class ArrayHandle(AsyncDict, frozen=True, eq=False, gc=False):
         Cost: 0.2 us an element; nothing a ``None``.
         """
         view = self._view()
+        if rank is not None:
+            raise UsageError("rank= is for jobs; the elements of an array have none")
         if tuid is not None:
             self.task.element_of(tuid)
         view.wait_all(timeout)

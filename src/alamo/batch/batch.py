@@ -20,8 +20,10 @@ from alamo.batch.array_task import _Array
 from alamo.batch.client import Client
 from alamo.batch.closing import Closing
 from alamo.batch.controls import Controls
+from alamo.batch.job import Jobs
 from alamo.batch.logs import check_log_level, set_up_logging
 from alamo.batch.options import check_priority
+from alamo.batch.outstanding import Outstanding
 from alamo.batch.process import Processes
 from alamo.batch.results import AsyncDict, AsyncValue
 from alamo.batch.retry import Retry
@@ -55,7 +57,7 @@ __all__ = [
 ]
 
 
-class Batch(Controls, Outstanding, Closing, Processes):
+class Batch(Controls, Outstanding, Closing, Processes, Jobs):
     """A batch service on this machine: a manager process and its workers.
 
     A Batch can be pickled into any process of the same user, which then is a further

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from alamo.batch.arguments import blame_argument
 from alamo.batch.functions import Function, Functions
+from alamo.batch.job import _Job
 from alamo.batch.options import Options
 from alamo.batch.page_columns import column_of_uids, have_accesses, pickle_plain, spread
 from alamo.batch.process import _Process
@@ -44,7 +45,7 @@ class Compiler:
         ranks: what goes first, by priority and longest path to the end; empty if all are alike.
     """
 
-    _kinds: frozenset[type] = frozenset({_Function, _Process})
+    _kinds: frozenset[type] = frozenset({_Function, _Process, _Job})
 
     def __init__(self, batch: Any, client: Client, priority: int = 0) -> None:
         self.program = client.new_program()

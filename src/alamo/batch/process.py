@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from alamo.batch.options import own_process
 from alamo.batch.process_options import (
     check_environment,
     check_options,
@@ -22,6 +23,7 @@ from alamo.core.access import DataAccess
 from alamo.core.paths import absolute_path
 from alamo.errors import UsageError
 from alamo.protocol.commands import Command
+from alamo.protocol.output_form import OutputForm
 from alamo.worker import executables
 
 _SHELL = "/bin/sh"
@@ -131,18 +133,16 @@ class Processes:
         streams = Redirections(stdin, stdout, stderr, reads, writes)
         form = text_form(text, universal_newlines, encoding, errors, streams)
         command, environment = _command(
-            *(args, executable, shell, cwd, env, streams),
-            form=form,
-            check=bool(check),
-            close_fds=bool(close_fds),
-            restore_signals=bool(restore_signals),
-            new_session=bool(start_new_session),
+            *(args, executable, shell, cwd, env, streams, form),
+            check=check,
+            close_fds=close_fds,
+            restore_signals=restore_signals,
+            new_session=start_new_session,
             umask=umask,
             identity=identity_of(user, group, extra_groups),
         )
         call = self.function(
-            executables.run,
-            *_arguments(command, streams.stdin, environment),
+            *(executables.run, *_arguments(command, streams.stdin, environment)),
             callback_func=callback_func,
             callback_args=callback_args,
             reads=streams.reads,
@@ -150,9 +150,7 @@ class Processes:
             name=name if name is not None else _name(command),
             **options,
         )
-        task = _Process(*msgspec.structs.astuple(call))
-        task.form = form
-        return task
+        return _as_process(call, form)
 
 
 def _command(
@@ -162,6 +160,7 @@ def _command(
     cwd: Any,
     env: Mapping[Any, Any] | None,
     streams: Redirections,
+    form: OutputForm,
     **rest: Any,
 ) -> tuple[Command, Mapping[str, Any] | None]:
     """The command without its environment, and that."""
@@ -179,9 +178,17 @@ def _command(
         stdin_path=streams.stdin_path,
         stdout=streams.stdout,
         stderr=streams.stderr,
+        form=form,
         **rest,
     )
     return command, environment
+
+
+def _as_process(call: Any, form: OutputForm) -> _Process:
+    call.options = own_process(call.options)
+    task = _Process(*msgspec.structs.astuple(call))
+    task.form = form
+    return task
 
 
 def _arguments(command: Command, stdin: Any, env: Any) -> tuple[Any, ...]:
@@ -200,7 +207,7 @@ def _argv(args: Any, shell: bool) -> tuple[tuple[Any, ...], str | None]:
     elif isinstance(args, AsyncDict):
         args = (args,)
     try:
-        argv = tuple([_text(part) for part in args])
+        argv = tuple([as_argument(part) for part in args])
     except TypeError as error:
         raise TypeError(f"args of process: {error}") from None
     if not argv:
@@ -208,7 +215,8 @@ def _argv(args: Any, shell: bool) -> tuple[tuple[Any, ...], str | None]:
     return ((_SHELL, "-c", *argv) if shell else argv), line
 
 
-def _text(part: Any) -> Any:
+def as_argument(part: Any) -> Any:
+    """An argument of a program, checked: text, or a handle to become one."""
     if isinstance(part, AsyncDict):
         return part
     if not isinstance(part, (str, bytes, os.PathLike)):
@@ -218,7 +226,7 @@ def _text(part: Any) -> Any:
         )
     text = os.fspath(part)
     if (b"\0" if isinstance(text, bytes) else "\0") in text:
-        raise ValueError(f"args of process: {text!r:.80} holds a null byte")
+        raise ValueError(f"an argument of a program, {text!r:.80}, holds a null byte")
     return text
 
 

@@ -15,6 +15,7 @@ import msgspec
 
 from alamo.batch.failures import FailedAttempt, did_not_run, final_error, unloadable
 from alamo.batch.spill import ResultMemory
+from alamo.errors import UsageError
 from alamo.protocol import pickling
 from alamo.protocol.output_form import PLAIN, OutputForm
 from alamo.protocol.pickling import ATOMS
@@ -30,6 +31,9 @@ LARGE_BYTES = 4096
 SKIPPED = (1 << 64) - 1
 CANCELLED = SKIPPED - 1
 _POSITION = (1 << 32) - 1
+
+#: Stdout and stderr of an outcome, and where the parts of ranks end in them.
+_Texts = tuple[bytes, bytes, tuple[tuple[int, ...], ...]]
 
 
 class Values:
@@ -47,7 +51,7 @@ class Values:
         self._where = array("Q")
         self._frames: list[Any] = []
         self._values: dict[int, Any] = {}
-        self._texts: dict[int, tuple[bytes, bytes]] = {}  # of outcomes whose bytes may be gone
+        self._texts: dict[int, _Texts] = {}  # of outcomes whose bytes may be gone
         self._opened: dict[int, int] = {}  # frame -> bytes of large outcomes whose object is kept
         self._opening = threading.RLock()
         self._unread_blocks: dict[int, int] = {}
@@ -128,14 +132,24 @@ class Values:
             return value
         return self._keep(element, value, len(data))
 
-    def text(self, element: int, stream: int) -> str | bytes:
-        """What a task printed: the whole of it or its head and tail; bytes if it was to be so."""
+    def text(self, element: int, stream: int, rank: int | None = None) -> str | bytes:
+        """What a task printed: the whole of it or its head and tail; bytes if it was to be so.
+
+        Args:
+            rank: of a job, the one that printed it.
+
+        Raises:
+            UsageError: it has no such rank.
+        """
         form = self.forms.get(element, PLAIN)
+        if rank is not None and not 0 <= rank < form.ranks:
+            has = f"it has {form.ranks}, from 0 on" if form.ranks else "only jobs have ranks"
+            raise UsageError(f"{self.title(element)} has no rank {rank}: {has}")
         if self._where[element] >= CANCELLED:
             return form.shown(b"")
-        return form.given(stream, self._captured(element, stream))
+        return form.given(stream, self._captured(element, stream, rank))
 
-    def _captured(self, element: int, stream: int) -> bytes:
+    def _captured(self, element: int, stream: int, rank: int | None) -> bytes:
         with self._opening:
             texts = self._texts.get(element)
             if texts is None:
@@ -143,8 +157,13 @@ class Values:
                 if not data or data[0] == 0x80:
                     return b""
                 record = _decode_record(data)
-                texts = record.stdout, record.stderr
-        return texts[stream != STDOUT]
+                texts = record.stdout, record.stderr, record.splits
+        stdout, stderr, splits = texts
+        data = stdout if stream == STDOUT else stderr
+        if rank is None:
+            return data
+        ends = (0, *splits[stream != STDOUT]) if splits else ()
+        return data[ends[rank] : ends[rank + 1]] if rank + 1 < len(ends) else b""
 
     def _data(self, element: int) -> bytes:
         position = self._where[element]
@@ -161,12 +180,10 @@ class Values:
                     value = self._load(element, record)
                 except Exception as error:
                     raise unloadable(self.title(element), error) from error
-                self._keep(element, value, size, (record.stdout, record.stderr))
+                self._keep(element, value, size, (record.stdout, record.stderr, record.splits))
             return self._values[element]
 
-    def _keep(
-        self, element: int, value: Any, size: int, texts: tuple[bytes, bytes] | None = None
-    ) -> Any:
+    def _keep(self, element: int, value: Any, size: int, texts: _Texts | None = None) -> Any:
         """Keep an object instead of its ``size`` bytes; returns the one that is kept.
 
         Bytes go a frame at a time, and only large ones are counted: a frame that holds a small

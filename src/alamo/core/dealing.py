@@ -208,6 +208,8 @@ class Dealer:
         lane = self.queues.by_need[need][0][2]
         if lane.mean_s is None or lane.mean_s > TARGET_S or kept.touches(need):
             return None
+        if pool.running > pool.slots:
+            return None
         alike = [worker for worker in pool.alike.values() if worker.need == need]
         return min(alike, key=lambda w: w.load) if alike else None
 

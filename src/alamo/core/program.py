@@ -146,22 +146,26 @@ class Program(ProgramColumns):
         if self.dropped:
             return
         if self.cancelling and not self.cancelling.isdisjoint(elements):
-            elements = self._take_cancelled(elements)
-        if self._pages:
+            self._give_back_some(elements)
+        elif self._pages:
             waiting = self.waiting
             self.release([element for element in elements if not waiting[element]])
-        elif isinstance(elements, range):
+        else:
             (self.ready if self.lanes is None else self.lanes).give_back(elements)
-        else:  # in front, so the last first
-            for element in reversed(elements):
-                self.give_back(range(element, element + 1))
 
-    def _take_cancelled(self, elements: Sequence[int]) -> list[int]:
-        """Of elements that came back cancel those that shall be; the others."""
+    def _give_back_some(self, elements: Sequence[int]) -> None:
+        """Of elements that came back some are to be cancelled, and what these free is ready too."""
         asked = [element for element in elements if element in self.cancelling]
+        others = [element for element in elements if element not in self.cancelling]
         self.cancelling.difference_update(asked)
+        if self._pages:
+            others = [element for element in others if not self.waiting[element]]
+            self.withdraw(asked)
+            self.release(others)
+            return
         self.withdraw(asked)
-        return [element for element in elements if self.state[element] == PENDING]
+        for element in reversed(others):  # in front, so the last first
+            self.give_back(range(element, element + 1))
 
     def withdraw(self, elements: list[int]) -> None:
         """Cancel elements that are neither at a worker nor ended; joins are left as they are.

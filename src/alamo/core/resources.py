@@ -106,6 +106,8 @@ class Resources:
         """
         if need.cores > free_cores - kept.cores:
             return None
+        if binding is not None and binding.cores != need.cores:
+            return None
         if need.memory_bytes > self.memory_bytes - self.memory_used - kept.memory_bytes:
             return None
         gpus = self._choose_gpus(need, kept.gpus, binding)

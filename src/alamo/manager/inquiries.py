@@ -24,7 +24,9 @@ class Inquiries:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._machine: Machine | None = None
-        self._gpus_found = False
+        # What the scheduler has been told of.
+        self._told = False
+        self._told_gpus = False
 
     # -- the machine -----------------------------------------------------------------------
 
@@ -41,14 +43,14 @@ class Inquiries:
         """
         wants_gpus = bool(terms.gpu_parts or terms.gpu_choice)
         asks = wants_gpus or terms.memory_bytes or terms.pinned or terms.cpus
-        if not asks or (self._machine is not None and (self._gpus_found or not wants_gpus)):
+        if not asks or (self._told and (self._told_gpus or not wants_gpus)):
             return
         machine = self._there_is()
         try:
             gpus = len(machine.gpus) if wants_gpus else 0
         except UsageError as error:
             raise ProtocolError(str(error)) from error
-        self._gpus_found = self._gpus_found or wants_gpus
+        self._told, self._told_gpus = True, self._told_gpus or wants_gpus
         self._service.drive(ev.MachineFound(gpus, machine.memory_bytes, machine.cpus))
 
     def machine(self, client: Client, request: int) -> None:

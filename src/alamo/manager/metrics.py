@@ -97,7 +97,7 @@ class Metrics:
             slots=pool.slots,
             busy=pool.running,
             blocked=pool.blocked,
-            idle=len(pool.workers) - pool.running - pool.blocked,
+            idle=len(pool.workers) - len(pool.holding),
             starting=pool.starting,
             result_bytes=service.forwarder.forwarded_bytes,
             shared_bytes=service.blocks.total_bytes,

@@ -39,6 +39,8 @@ _TRIM_S = 0.25
 _NURSERIES_MAX = 10
 #: Where the system has no room for another nursery: how long until it is tried again.
 _NURSERY_AGAIN_S = 0.2
+#: How long until strays that were killed are reaped.
+_STRAYS_S = 0.1
 #: At the end of the service: for the nursery to end its children, for the rest to be killed.
 _NURSERY_END_S = 3.0
 _LAST_SWEEP_S = 1.0
@@ -161,20 +163,23 @@ class Pool:
     def reap(self) -> None:
         """Collect children of the manager itself: workers and strays whose nursery died."""
         workers = {w.pid: w for w in self.workers.values()}
-        for child in linux.children_of(os.getpid()):
-            if child == self._nursery.pid:
-                continue
-            worker = workers.get(child)
-            if worker is None:
-                linux.kill_tree(child)
+        children = [c for c in linux.children_of(os.getpid()) if c != self._nursery.pid]
+        linux.kill_tree(*(child for child in children if child not in workers))
+        has_strays = False
+        for child in children:
             try:
                 pid, status = os.waitpid(child, os.WNOHANG)
             except ChildProcessError:
                 continue
-            if pid and worker is not None:
+            worker = workers.get(child)
+            if worker is None:
+                has_strays |= not pid
+            elif pid:
                 worker.status = status
                 self._bury(worker)
         self._nursery.poll()
+        if has_strays and not self._closing:
+            self._loop.call_later(_STRAYS_S, self.reap)
 
     def limit_blocks(self, blocks_max: int) -> None:
         """Workers started from now on may have no more blocks in use than this."""

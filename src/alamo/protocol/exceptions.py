@@ -76,11 +76,21 @@ class Traits(NamedTuple):
     exit_code: int | None
 
 
+class Packed(Exception):
+    """Raised in place of an exception that ``dump_exception`` has packed in another process."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self.data = data
+
+
 # -- in the worker ---------------------------------------------------------------------------
 
 
 def dump_exception(error: BaseException, host: str, pid: int) -> bytes:
     """Pack an exception with its chain.  Never raises; what cannot travel becomes its text."""
+    if isinstance(error, Packed):
+        return error.data
     names, exit_code = _traits(error)
     if not isinstance(error, Exception):
         wrapped = TaskExit(

@@ -28,7 +28,7 @@ from alamo.protocol.placeholders import inputs
 from alamo.protocol.records import LOST, OK, RAISED, LostInfo, Record
 from alamo.testing.printed import Printed
 from alamo.testing.stopwatch import Stopwatch
-from alamo.worker import arrays
+from alamo.worker import arrays, output
 from alamo.worker.arrays import calls_of
 from alamo.worker.inputs import ChunkInputs
 from alamo.worker.runner import FunctionTable
@@ -352,10 +352,11 @@ class InlineService:
                 os.environ.clear()
                 os.environ.update(environ)
         printed, complained = stdout.taken(), stderr.taken()
+        splits = output.take_splits()
         if not ok:
-            data = _encode(Record(RAISED, data, printed, complained))
+            data = _encode(Record(RAISED, data, printed, complained, splits=splits))
         elif printed or complained:
-            data = _encode(Record(OK, data, printed, complained))
+            data = _encode(Record(OK, data, printed, complained, splits=splits))
         return data, ok
 
     def _bind(self, message: msg.Chunk) -> None:

@@ -12,19 +12,20 @@ import resource
 import select
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from alamo import linux
+from alamo.protocol.bindings import Binding
 from alamo.protocol.commands import Command
-from alamo.worker import output
+from alamo.worker import bindings, output
+from alamo.worker.context import context
 from alamo.worker.surroundings import raw_environ
 
-#: What this worker's binding adds to the environment; variables of ``Command.env`` go before.
-extra_environment: dict[str, str] = {}
-#: The processors that children run on; ``None`` for those of this process.
-cpus: frozenset[int] | None = None
+#: What children are bound to; ``None`` for what this process is bound to.
+binding: Binding | None = None
 #: Time and memory that the last child took, with those descendants that it waited for.
 usage: resource.struct_rusage | None = None
 
@@ -32,6 +33,8 @@ usage: resource.struct_rusage | None = None
 _RESTORED = [s for s in (getattr(signal, n, None) for n in ("SIGPIPE", "SIGXFSZ")) if s]
 #: How long the output may grow before its middle is dropped the first time, and between times.
 _LOOK_FIRST_S, _LOOK_MOST_S = 0.02, 0.05
+#: How often it is looked whether a child has ended, where nothing tells.
+_PAUSE_S = 0.002
 #: How long a child may take to end when it was killed because this process was interrupted.
 _END_S = 1.0
 
@@ -79,28 +82,31 @@ def run(
 
 def environment_of(env: Mapping[Any, Any] | None) -> dict[bytes, bytes]:
     """The environment of a child: the worker's, or that which was given; with what is bound."""
-    if env is None:
-        whole = raw_environ()
-        whole.update({os.fsencode(k): os.fsencode(v) for k, v in extra_environment.items()})
-        return whole
-    whole = {os.fsencode(k): os.fsencode(v) for k, v in extra_environment.items()}
-    whole.update({os.fsencode(k): os.fsencode(v) for k, v in env.items()})
-    return whole
+    if env is None and binding is None:
+        return raw_environ()
+    bound = binding or bindings.own
+    base = os.environ if env is None else env
+    if bound is not None:
+        base = bindings.environment_of(
+            bound, {os.fsdecode(name): os.fsdecode(value) for name, value in base.items()}
+        )
+    return {os.fsencode(name): os.fsencode(value) for name, value in base.items()}
 
 
 @contextmanager
 def _placed(cwd: str | None, umask: int) -> Iterator[None]:
     """This process in the place and state that a child is to inherit."""
-    if cwd is None and umask < 0 and cpus is None:
+    cpus = binding.cpus if binding is not None else ()
+    if cwd is None and umask < 0 and not cpus:
         yield
         return
     here = os.open(".", os.O_PATH | os.O_CLOEXEC)
     own_umask = os.umask(umask) if umask >= 0 else -1
-    own_cpus = os.sched_getaffinity(0) if cpus is not None else None
+    own_cpus = os.sched_getaffinity(0) if cpus else None
     try:
         if cwd is not None:
             os.chdir(cwd)
-        if cpus is not None:
+        if cpus:
             os.sched_setaffinity(0, cpus)
         yield
     finally:
@@ -140,30 +146,43 @@ def _spawn_as_other(
 
 
 def _wait(pid: int, captured: Sequence[int]) -> int:
-    """The end of a child; meanwhile what it writes is kept within bounds."""
+    """The end of a child; meanwhile what it writes is kept within bounds, and orphans reaped."""
     global usage
+    is_worker = context.worker >= 0
+    if is_worker:  # before it has children of its own: they begin with what it has
+        linux.raise_oom_score(linux.CHILD_OOM_SCORE, pid)
     try:
-        _wait_trimming(pid, captured)
+        for _ in _looks(pid):
+            for stream in captured:
+                output.trim(stream)
+            if is_worker:  # a subreaper; elsewhere other children are somebody else's
+                linux.reap_ended(spared=pid)
         _, status, usage = os.wait4(pid, 0)
+        if is_worker:
+            linux.reap_ended()
     except BaseException:  # Ctrl-C where there is no worker around it
         linux.kill_tree(pid)
-        linux.reap(pid, _END_S)
+        with suppress(ChildProcessError):
+            linux.reap(pid, _END_S)
         raise
     return os.waitstatus_to_exitcode(status)
 
 
-def _wait_trimming(pid: int, captured: Sequence[int]) -> None:
+def _looks(pid: int) -> Iterator[None]:
+    """Now and then, until a child has ended; it is not reaped."""
+    pause_s = _LOOK_FIRST_S
     try:
         fd = os.pidfd_open(pid)
-    except OSError:  # no more descriptors, or an old kernel: the manager trims, later
+    except OSError:  # no more descriptors, or an old kernel
+        while not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            yield
+            time.sleep(_PAUSE_S)
         return
     try:
         poll = select.poll()
         poll.register(fd, select.POLLIN)
-        pause_s = _LOOK_FIRST_S
         while not poll.poll(pause_s * 1000):
-            for stream in captured:
-                output.trim(stream)
+            yield
             pause_s = min(2 * pause_s, _LOOK_MOST_S)
     finally:
         os.close(fd)

@@ -111,9 +111,8 @@ class Nursery:
             worker = self._workers.pop(pid, None)
             if worker is not None:
                 self._tell(Exited(worker, pid, status))
-        for child in linux.children_of(os.getpid()):
-            if child not in self._workers:
-                linux.kill_tree(child)
+        strays = [child for child in linux.children_of(os.getpid()) if child not in self._workers]
+        linux.kill_tree(*strays)  # the end of each wakes us again
 
 
 def main() -> None:

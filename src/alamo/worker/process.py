@@ -32,7 +32,7 @@ from alamo.protocol.messages import (
     ToWorker,
 )
 from alamo.protocol.nursery_messages import NurserySetup
-from alamo.worker import bindings, output
+from alamo.worker import bindings, child, output
 from alamo.worker.arrays import ArrayRunner
 from alamo.worker.context import context
 from alamo.worker.inputs import ChunkInputs
@@ -134,6 +134,7 @@ class Worker:
                     error,
                 )
         output.put_streams_back()
+        child.binding = chunk.binding
         done = self._runner.run(chunk)
         if done < chunk.count:
             self._stop(chunk.seq + done)

@@ -14,6 +14,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -32,6 +33,8 @@ _FOR_GOOD = (
 LOOK_AFTER_NS = 300_000
 #: How long a stray child may take to end when it has been killed.
 _STRAY_END_S = 0.2
+#: How long strays that go on making others are killed here.
+_STRAYS_MAX_S = 5.0
 
 
 class Surroundings:
@@ -191,26 +194,17 @@ class Surroundings:
         """Kill and reap what tasks left running, also in sessions of its own; whether any was."""
         spared = self._helpers()
         found = False
-        for _ in range(100):
-            try:
-                pid, _status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return found
-            if pid:
-                continue
+        deadline = time.monotonic() + _STRAYS_MAX_S
+        while linux.reap_ended():
             strays = [c for c in linux.children_of(self._pid) if c not in spared]
             if not strays:
-                return found
+                break
             found = True
-            for stray in strays:
-                linux.kill_tree(stray)
-            for stray in strays:
-                try:
-                    if not linux.reap(stray, _STRAY_END_S):
-                        self.spoiled = True  # it is left to the nursery
-                        return True
-                except ChildProcessError:
-                    continue
+            linux.kill_tree(*strays)
+            # One that does not end, or new ones without end, are left to the nursery.
+            if not all(map(_has_ended, strays)) or time.monotonic() > deadline:
+                self.spoiled = True
+                break
         return found
 
     @staticmethod
@@ -222,6 +216,13 @@ class Surroundings:
             getattr(getattr(tracker, "_resource_tracker", None), "_pid", None),
             getattr(getattr(server, "_forkserver", None), "_forkserver_pid", None),
         }
+
+
+def _has_ended(stray: int) -> bool:
+    try:
+        return linux.reap(stray, _STRAY_END_S)
+    except ChildProcessError:
+        return True
 
 
 def _has_children() -> bool:
