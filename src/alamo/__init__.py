@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from alamo.batch.array_view import Outcome as Outcome
+    from alamo.batch.attempts import Attempt as Attempt
     from alamo.batch.batch import AsyncDict as AsyncDict
     from alamo.batch.batch import AsyncValue as AsyncValue
     from alamo.batch.batch import Batch as Batch
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from alamo.batch.batch import DataAccess as DataAccess
     from alamo.batch.batch import Task as Task
     from alamo.batch.batch import default_timeout as default_timeout
+    from alamo.batch.explaining import explain as explain
     from alamo.batch.many import ALL_COMPLETED as ALL_COMPLETED
     from alamo.batch.many import FIRST_COMPLETED as FIRST_COMPLETED
     from alamo.batch.many import FIRST_EXCEPTION as FIRST_EXCEPTION
@@ -73,6 +75,8 @@ _STATS = ("TaskStats",)
 _MANY = ("ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION", "as_completed", "wait")
 _EXECUTOR = ("AlamoExecutor", "ExecutorBroken")
 _OPTIONS = ("Retry",)
+_ATTEMPTS = ("Attempt",)
+_EXPLAINING = ("explain",)
 _POLICY = ("Policy",)
 _ERRORS = (
     "AlamoError",
@@ -102,6 +106,8 @@ _HOME = (
     | dict.fromkeys(_MANY, "alamo.batch.many")
     | dict.fromkeys(_EXECUTOR, "alamo.executor")
     | dict.fromkeys(_OPTIONS, "alamo.batch.retry")
+    | dict.fromkeys(_ATTEMPTS, "alamo.batch.attempts")
+    | dict.fromkeys(_EXPLAINING, "alamo.batch.explaining")
     | dict.fromkeys(_POLICY, "alamo.policy")
     | dict.fromkeys(_ERRORS, "alamo.errors")
 )

@@ -119,6 +119,17 @@ class ArrayProgram(Program, ArrayView):
         self.wake()
         return called
 
+    def call_off(self) -> None:
+        """It was cancelled: ``cancel_reason`` says why, and no more elements are made."""
+        if self.cancel_reason is None:  # it has ended
+            return
+        with self.feeding:
+            if self.growing:
+                self.client.callbacks.queue(self, self.seal(self.cancelled_error()))
+            self.fed = True
+        self.wake()
+        self.client.let_go(self)
+
     def skip(self) -> None:
         """It will not run: a task whose output it needed has failed."""
         with self._lock:

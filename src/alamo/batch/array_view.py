@@ -164,9 +164,7 @@ class ArrayView(ABC):
         text = f"{self.array_title()} was cancelled"
         if self.cancel_reason:
             text += f": {self.cancel_reason}"
-        return TaskCancelled(
-            f"{text}: {self.cancel_reason}" if self.cancel_reason else text, self.uid
-        )
+        return TaskCancelled(text, self.uid)
 
     def _group(self, errors: dict[int, BaseException]) -> BaseException:
         failed, array = sorted(errors), self.array_title()

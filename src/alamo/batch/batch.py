@@ -23,6 +23,7 @@ from alamo.batch.controls import Controls
 from alamo.batch.job import Jobs
 from alamo.batch.logs import check_log_level, set_up_logging
 from alamo.batch.options import check_priority
+from alamo.batch.outstanding import Outstanding
 from alamo.batch.process import Processes
 from alamo.batch.results import AsyncDict, AsyncValue
 from alamo.batch.retry import Retry
@@ -56,7 +57,7 @@ __all__ = [
 ]
 
 
-class Batch(Controls, Closing, Processes, Jobs):
+class Batch(Controls, Outstanding, Closing, Processes, Jobs):
     """A batch service on this machine: a manager process and its workers.
 
     A Batch can be pickled into any process of the same user, which then is a further

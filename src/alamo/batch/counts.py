@@ -162,7 +162,11 @@ def failures_of(program: Program, limit: int) -> list[tuple[str, str]]:
             found += failures_of(view, limit)
         elif program.has(element):  # what it left may be noted a moment later
             found.append((program.title(element), first_line(program, element)))
-    if isinstance(program, ArrayProgram) and program.feed_error is not None:
+    if (
+        isinstance(program, ArrayProgram)
+        and program.feed_error is not None
+        and program.cancel_reason is None
+    ):
         kind = type(program.feed_error).__name__
         found.append((f"the arguments of {program.title(-1)}", f"{kind}: {program.feed_error}"))
     return found[:limit]

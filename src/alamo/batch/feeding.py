@@ -98,6 +98,8 @@ class Feeder:
         Raises:
             UsageError: a handle is among the arguments; the array has been broken off there.
         """
+        if not self._program.is_wanted:  # it was cancelled before it was started
+            return
         if self._source.may_block:
             self._thread(self._pull, "pull")
             self._thread(self._feed_pulled, "feed")
@@ -303,18 +305,23 @@ class Feeder:
             terms=self.terms,
         )
         self._sent_bytes += len(args) + self._shared.take_shipped()
-        self._program.add_elements(count, count)
-        messages, fds = self._shared.take_unsent()
-        send_and_close(self._client.send, [*messages, page], fds)
+        with self._program.feeding:
+            if self._program.cancel_reason is not None:
+                self._shared.close()
+                return
+            self._program.add_elements(count, count)
+            messages, fds = self._shared.take_unsent()
+            send_and_close(self._client.send, [*messages, page], fds)
 
     def _finish(self, error: BaseException | None) -> None:
         """No more elements come."""
         program, client = self._program, self._client
-        if not program.growing:
-            return
         self._shared.close()
-        # First here: what else ends with it must find that it has ended.
-        client.callbacks.queue(program, program.seal(error))
+        with program.feeding:
+            if not program.growing:
+                return
+            # First here: what else ends with it must find that it has ended.
+            client.callbacks.queue(program, program.seal(error))
         try:
             client.send([msg.Sealed(program.number, error is not None)])
         except BatchBroken:

@@ -43,6 +43,7 @@ class Program(Watched):
         timeline: when and where its tasks ran.
         to_cancel: elements that were cancelled before the start, which is when the manager is
             told, and why.
+        is_cancelled_unstarted: its only task was cancelled before it was started.
     """
 
     def __init__(self, number: int, client: Client) -> None:
@@ -66,6 +67,7 @@ class Program(Watched):
         self.failed: dict[int, None] = {}
         self.retried = 0
         self.to_cancel: dict[int, str] = {}
+        self.is_cancelled_unstarted = False
         self.first_uid = -1
         self.uids: array[int] | None = None
         self._uid_index: UidIndex | None = None
@@ -80,10 +82,12 @@ class Program(Watched):
         self.callback_errors: dict[int, BaseException] = {}
         forks.watch_program(self)
 
-    def begin(self) -> None:
-        """It is being started."""
-        self._began_s = time.monotonic()
-        self.started = True
+    def begin(self) -> dict[int, str]:
+        """It is being started; returns the elements to be cancelled at once, and why."""
+        with self._lock:
+            self._began_s = time.monotonic()
+            self.started = True
+            return self.to_cancel
 
     def times(self, element: int) -> tuple[float | None, float | None]:
         """Monotonic times of the start and the end of all (-1) or one; ``None`` if not known."""
@@ -203,6 +207,8 @@ class Program(Watched):
         for position, element in zip(message.failed, elements):
             start = ends[position - 1] if position else 0
             reason = cancel_reason(message.payload[start : ends[position]])
+            if reason is None and element in self.arrays:
+                reason = self.arrays[element].cancel_reason
             if reason is None:
                 self.failed[element] = None
             else:
@@ -247,6 +253,15 @@ class Program(Watched):
             self._queue_end_callback(called)
             self._wake(fresh)
         return called
+
+    def cancel_at_start(self, elements: Sequence[int] | None, reason: str) -> bool:
+        """Note elements, or all, that shall be cancelled when this is started; whether one was
+        not noted before.
+        """
+        chosen = range(self.count) if elements is None else elements
+        fresh = [element for element in chosen if element not in self.to_cancel]
+        self.to_cancel.update(dict.fromkeys(fresh, reason))
+        return bool(fresh)
 
     def add_attempt(self, message: msg.AttemptFailed) -> None:
         """Keep a failed attempt that another follows."""

@@ -91,6 +91,13 @@ class SingleTasks:
             closed._seal()
         return lane
 
+    def seal_all(self) -> None:
+        """Tasks to come go into other programs than those so far."""
+        with self._lock:
+            lanes = list(self._lanes.values())
+        for lane in (self, *lanes):
+            lane._seal()
+
     def _seal(self) -> None:
         """The program takes no more tasks; the next one, if there is one, gets another."""
         with self._lock:
@@ -145,8 +152,8 @@ class SingleTasks:
             objects=objects,
             terms=terms,
         )
-        task.program, task.index = program, element
         self._send_with_seal(program, page, len(data))
+        task.program, task.index = program, element  # now: cancelling it must come behind it
 
     def _send_with_seal(self, program: Program, page: msg.Page, size: int) -> None:
         """Send a page; the program takes no more when it is full."""

@@ -173,6 +173,47 @@ class Task(msgspec.Struct, gc=False, eq=False):
         self.wait(timeout, progress=progress)
         return started
 
+    def cancel(self, reason: str | None = None) -> bool:
+        """Have the task end: what of it has not begun never will, and what runs is stopped.
+
+        Of a compiled task that means all its subtasks, of an array all its elements.  They end as
+        cancelled: ``get`` raises ``TaskCancelled``, and tasks that need their output do not run.
+        A running function gets no chance to clean up; processes that it has started get SIGTERM
+        first.  A task that was not started yet may still be, and ends at once.
+
+        Args:
+            reason: shown in the error.
+
+        Returns:
+            Whether it had not ended, as far as is known here; what ends meanwhile stays as it is.
+
+        Cost: a message; does not wait for the end.
+        """
+        from alamo.batch.cancelling import cancel  # which needs the arrays, and they this module
+
+        return cancel(self, reason)
+
+    @property
+    def state(self) -> str:
+        """``created`` (not started), ``waiting`` (for other tasks, or to be tried again),
+        ``ready``, ``running``, ``done``, ``failed``, ``skipped`` or ``cancelled``.
+
+        Of a compiled task, or an array, what the furthest of its tasks that have not ended do;
+        when all have, the worst of their ends.  Cost: a message there and back while it goes on.
+        """
+        from alamo.batch.states import state_of_task
+
+        return state_of_task(self)
+
+    @property
+    def attempts(self) -> Any:
+        """The ``Attempt`` objects of its runs that have ended, in order; of an array a sequence
+        of such lists, of a compiled task a mapping by uid.
+        """
+        from alamo.batch.attempts import attempts_of  # for those who ask for it
+
+        return attempts_of(self)
+
     def __await__(self) -> Generator[Any, None, Any]:
         """``await task``: what ``run`` returns or raises, of a task that has been started.
 
@@ -212,10 +253,12 @@ class Task(msgspec.Struct, gc=False, eq=False):
         program = self.program
         assert program is not None
         failed, skipped = len(program.failed), len(program.skipped)
-        if failed or skipped:
+        cancelled = len(program.cancelled)
+        if failed or skipped or cancelled:
             first = program.title(min(program.failed)) if program.failed else ""
+            also = f", {cancelled} were cancelled" if cancelled else ""
             warnings.warn(
-                f"{failed} of {program.tasks} tasks failed (first: {first}) and {skipped} "
+                f"{failed} of {program.tasks} tasks failed (first: {first}){also} and {skipped} "
                 "did not run because of "
                 "that; raise_failures() raises them, result.get(uid) one of them",
                 RuntimeWarning,
@@ -231,7 +274,7 @@ class Task(msgspec.Struct, gc=False, eq=False):
         if program is None or not program.started:
             raise UsageError(f"{self.title()} has not been started; call start() or run() first")
         errors: list[Exception] = []
-        elements = sorted(program.failed) if self.index < 0 else [self.index]
+        elements = sorted([*program.failed, *program.cancelled]) if self.index < 0 else [self.index]
         for element in elements:
             try:
                 program.value(element)

@@ -146,8 +146,11 @@ class Forwarder:
         data = self._service.programs[number]
         client = self._service.clients.get(data.client)
         if client is not None:
-            message = msg.Cancelled(data.remote, _column(elements), data.cancelled)
-            client.connection.send(message)
+            by_reason: dict[str, list[int]] = {}
+            for element in elements:
+                by_reason.setdefault(data.why_cancelled(element), []).append(element)
+            for reason, gone in by_reason.items():
+                client.connection.send(msg.Cancelled(data.remote, _column(gone), reason))
         if data.inputs or data.objects or data.is_array:
             self._ended(data, elements)
 

@@ -80,7 +80,8 @@ class ProgramData:
         functions: the client's numbers -> the manager's, of those that are forgotten with it.
         gated: elements that stand for an array -> the number of its program.
         terms: what elements ask for, ``None`` where none asks for anything.
-        cancelled: why elements of it were cancelled last.
+        cancelled: why all of it was cancelled.
+        cancelled_each: element -> why, of those that were cancelled one by one.
     """
 
     is_array = False
@@ -105,6 +106,18 @@ class ProgramData:
         self.gated: dict[int, int] = {}
         self.terms: TermsTable | None = None
         self.cancelled = ""
+        self.cancelled_each: dict[int, str] = {}
+
+    def note_cancel(self, elements: Sequence[int] | None, reason: str) -> None:
+        """Keep why elements are cancelled, or all."""
+        if elements is None:
+            self.cancelled = reason
+        elif reason:
+            self.cancelled_each.update(dict.fromkeys(elements, reason))
+
+    def why_cancelled(self, element: int) -> str:
+        """Why an element was cancelled, as the user said."""
+        return self.cancelled_each.get(element, self.cancelled)
 
     def add_page(self, page: msg.Page, functions: int | array[int]) -> None:
         """Append a page, whose function numbers are translated to the manager's."""

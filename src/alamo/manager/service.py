@@ -247,7 +247,7 @@ class Service:
     def cancel(self, number: int, elements: Sequence[int] | None, reason: str) -> None:
         """Elements of a program, or all, shall not run or not go on."""
         data = self.programs[number]
-        data.cancelled = reason
+        data.note_cancel(elements, reason)
         for inner in data.gated if elements is None else data.gated.keys() & set(elements):
             if data.gated[inner] in self.programs:
                 self.programs[data.gated[inner]].cancelled = reason

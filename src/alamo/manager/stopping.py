@@ -57,7 +57,7 @@ class Stopper:
         if info is None:
             known = self._service.scheduler.pool.workers.get(worker.number)
             chunk = chunk_at(known, effect.seq) if known is not None else None
-            reason = "" if chunk is None else self._service.programs[chunk.program.number].cancelled
+            reason = "" if chunk is None else self._reason(chunk, effect.seq)
             info = StopInfo(CANCELLED, self._service.host, worker.pid, reason=reason)
         worker.stop = Stop(effect.seq, info)
         self._cancel_submitted(worker)
@@ -65,6 +65,11 @@ class Stopper:
             self._service.loop.call_later(TERM_S, lambda: self._kill_children(worker, effect.seq))
         else:
             self._kill(worker, effect.seq)
+
+    def _reason(self, chunk: Chunk, seq: int) -> str:
+        """What its user said why the element there was cancelled."""
+        data = self._service.programs[chunk.program.number]
+        return data.why_cancelled(chunk.elements[seq - chunk.seq])
 
     def forget(self, worker: WorkerProcess) -> None:
         """The worker is gone."""
