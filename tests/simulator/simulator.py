@@ -394,6 +394,9 @@ class World:
             if isinstance(event, ev.PageAdded) and not program.called_off:
                 program.sent += event.count
             self.drive(event)
+            if isinstance(event, ev.TermsDefined):
+                step()  # the page of an array's gate comes with the array
+                return
             if isinstance(event, ev.ProgramStarted):
                 for array in program.arrays.values():
                     self._feed(array)
