@@ -18,6 +18,7 @@ from alamo.core.terms import DEFAULT_TERMS, ONE_CORE, Need, Terms
 
 ORDER_ONLY = 0x8000_0000
 DEPTH_MAX = 5
+FOR_EVER_S = 1e9
 
 Page = tuple[int, bytes, bytes, tuple[int, ...]]
 
@@ -309,7 +310,7 @@ def add_limits(rng: random.Random, spec: Spec) -> None:
         if element not in spec.joins and element not in spec.gates and rng.random() < 0.05:
             spec.limits[element] = rng.choice((1e-5, 1e-3)) * rng.random()
             if element not in spec.children and rng.random() < 0.7:
-                spec.durations[element] = 1e9
+                spec.durations[element] = FOR_EVER_S
 
 
 def add_cancels(rng: random.Random, spec: Spec, after_s: float) -> None:

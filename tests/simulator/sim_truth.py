@@ -239,25 +239,22 @@ class ProgramTruth:
             if element < self.sent and self.state[element] in (PENDING, DEALT):
                 if element in self.arrays:
                     self.arrays[element].cancel(None)
-                if self.state[element] == DEALT or element not in self._entered:
-                    self.asked.add(element)
+                self.asked.add(element)
 
     def check_cancelled(self) -> None:
-        """Whatever was asked not to run and is at no worker has been cancelled."""
+        """What was asked not to run and is at no worker has been cancelled; a gate may be open."""
         if self.dropped:
             return
         for element in self.asked:
-            if element not in self.spec.joins and element not in self._entered_gates():
+            if element not in self.spec.joins and element not in self.arrays:
                 where = f"{self.number}:{element}"
                 assert self.state[element] != PENDING, f"{where} is not cancelled"
-
-    def _entered_gates(self) -> set[int]:
-        return self._entered & self.arrays.keys()
 
     def cancelled(self, element: int) -> None:
         assert element in self.asked, f"{self.number}:{element} was not asked to be cancelled"
         assert element not in self.begun
         assert element not in self.spec.joins
+        assert element not in self.arrays or element not in self._entered
         assert not self.is_done
         self._move(element, CANCELLED)
 

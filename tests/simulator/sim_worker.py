@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from sim_programs import FOR_EVER_S
 from sim_truth import ProgramTruth
 
 from alamo.core import events as ev
@@ -123,6 +124,7 @@ class SimWorker:
     def _cut(self, chunk: SimChunk, position: int) -> None:
         keep = max(position, self._reported[chunk.number])
         chunk.program.taken_back(chunk.elements[keep:])
+        self.world.count("taken back", len(chunk.elements) - keep)
         chunk.elements = chunk.elements[:keep]
         if len(chunk.elements) == self._reported[chunk.number]:
             del self._dealt[chunk.number]
@@ -299,6 +301,8 @@ class SimWorker:
             return
         assert self.running is not None
         program, element = self.running
+        for_ever = program.spec.durations[element] >= FOR_EVER_S
+        assert stopped or not for_ever, f"{program.number}:{element} is not stopped"
         ok = program.end(element, stopped)
         self.running, self.begun = None, False
         self._position += 1

@@ -290,7 +290,6 @@ class World:
 
     def _spawn(self, binding: Binding = PLAIN) -> None:
         number = next(self._worker_numbers)
-        self._budget += 20
         if self.rng.random() < self.settings.stillborn_share:
             lost = ev.WorkerLost(number, binding=binding)
             self.after(self.delay_s(), lambda: self.drive(lost))
@@ -395,6 +394,9 @@ class World:
             if isinstance(event, ev.PageAdded) and not program.called_off:
                 program.sent += event.count
             self.drive(event)
+            if isinstance(event, ev.TermsDefined):
+                step()  # the page of an array's gate comes with the array
+                return
             if isinstance(event, ev.ProgramStarted):
                 for array in program.arrays.values():
                     self._feed(array)

@@ -93,9 +93,18 @@ class ReadyRanges:
         self._count = 0
 
     def elements(self) -> Iterator[int]:
-        """All of them, for checks."""
+        """All of them in the order in which they are due."""
         for part in self._ranges:
             yield from part
+
+    def before(self, element: int) -> int:
+        """How many go before this one, which is among them.  Cost: O(ranges)."""
+        count = 0
+        for part in self._ranges:
+            if element in part:
+                return count + element - part.start
+            count += len(part)
+        return count
 
 
 class ReadyRanks:
@@ -192,6 +201,13 @@ class ReadyRanks:
         self._count = 0
 
     def elements(self) -> Iterator[int]:
-        """All of them, for checks."""
-        for rank, bucket in self._buckets.items():
-            yield from bucket[self._taken.get(rank, 0) :]
+        """All of them in the order in which they are due."""
+        for rank in sorted(self._buckets, reverse=True):
+            yield from self._buckets[rank][self._taken.get(rank, 0) :]
+
+    def before(self, element: int) -> int:
+        """How many go before this one, which is among them.  Cost: O(ready elements)."""
+        for count, other in enumerate(self.elements()):
+            if other == element:
+                return count
+        return self._count
