@@ -175,8 +175,8 @@ def test_compile() -> None:
         assert len(get()._client._programs) <= 10
 
 
-@pytest.mark.parametrize("joining", [False, True])
-def test_close_and_join(joining: bool) -> None:
+@pytest.mark.parametrize(("joining", "step"), [(False, 3), (True, 7)])
+def test_close_and_join(joining: bool, step: int) -> None:
     """Whatever was interrupted can be called again."""
 
     def end(interrupter: Interrupter) -> bool:
@@ -190,7 +190,7 @@ def test_close_and_join(joining: bool) -> None:
             batch.terminate()
         return interrupted
 
-    assert len(list(every_place(end, step=7))) > 3
+    assert len(list(every_place(end, step))) > 3
 
 
 def test_making_a_batch() -> None:

@@ -26,6 +26,7 @@ from alamo.worker import (
     job_output,
     programs,
     shared_segments,
+    stats,
     stragglers,
 )
 from alamo.worker.context import context
@@ -156,5 +157,8 @@ def _wait(process: subprocess.Popen[bytes], files: RankFiles, bystanders: frozen
                 ask_s = 0.0 if files.has_failed() else now_s + _LAUNCHER_END_S
     finally:
         os.close(fd)
-    process.wait()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if usage.ru_maxrss:  # the largest process of those that were waited for
+        stats.note_peak(usage.ru_maxrss << 10)
     return asked
