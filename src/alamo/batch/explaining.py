@@ -157,13 +157,14 @@ def _doing(program: Program, element: int, account: msg.Account) -> str:
 
 
 def _lack(kind: str, wanted: int, free: int) -> str:
-    if kind.startswith("memory"):
+    """What is missing, in words: of GPUs thousandths are counted, of memory bytes."""
+    if kind == "memory":
         return f"{format_size(wanted)} of memory where {format_size(free)} are free"
-    if kind.startswith("gpu"):
-        return f"{wanted / GPU_PARTS:g} GPUs where {free / GPU_PARTS:g} are free"
-    if kind.startswith("cpu"):
-        return f"{wanted} CPUs of its own where {free} are free"
-    return f"{wanted} {kind} where {free} {'is' if free == 1 else 'are'} free"
+    shown, left = f"{wanted}", f"{free}"
+    if kind == "GPUs":
+        shown, left = f"{wanted / GPU_PARTS:g}", f"{free / GPU_PARTS:g}"
+    what = kind.removesuffix("s") if shown == "1" else kind
+    return f"{shown} {what} where {left} {'is' if left == '1' else 'are'} free"
 
 
 def _holder(program: Program, number: int, element: int) -> str:

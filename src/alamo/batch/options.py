@@ -169,7 +169,9 @@ def _timeout(value: Any) -> float:
 def _retry(value: Any) -> Retry | None:
     if isinstance(value, Retry):
         return value if value.times else None
-    if value is None or isinstance(value, bool) or not isinstance(value, SupportsIndex):
+    if value is None:
+        return None
+    if isinstance(value, bool | type) or not isinstance(value, SupportsIndex):
         raise UsageError(
             f"retries={value!r:.200}: it is how often a task that failed is run again, a whole "
             "number from 0 on, or a Retry(...)"

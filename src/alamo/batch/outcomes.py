@@ -180,7 +180,8 @@ class Program(Watched):
                 if frame.__class__ is tuple:
                     self._unread_blocks[elements[position]] = block
             failed = dict.fromkeys([elements[p] for p in message.failed])
-            self._note_failures(message, failed)
+            if failed:
+                self._note_failures(message, failed)
             # Last, for from here on other threads read them, without the lock.
             if message.elements:
                 for position, element in enumerate(elements, base):

@@ -107,7 +107,7 @@ def _refuse(name: str, value: object, why: str) -> NoReturn:
 
 def _whole(value: object) -> int | None:
     """The integer that a value is, also of numpy; ``None``: it is none."""
-    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+    if isinstance(value, bool | type) or not isinstance(value, SupportsIndex):
         return None
     return operator.index(value)
 

@@ -106,6 +106,9 @@ def _of_dealt(scheduler: Scheduler, program: Program, element: int, attempt: int
                 continue
             ahead = sum([len(c.elements) - c.done for c in worker.chunks[:k]])
             ahead += list(chunk.elements[chunk.done :]).index(element)
+            if ahead and program.waiting and program.waiting[element]:  # fused, behind those
+                waits_for = _unfinished_before(program, element)
+                return Account("waiting", waits_for[:_NAMED_MAX], len(waits_for), attempt=attempt)
             state = "ready" if ahead else "running"
             return Account(state, ahead=ahead, attempt=attempt, worker=worker.number)
     raise AssertionError("an element is dealt to nobody")

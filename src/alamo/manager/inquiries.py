@@ -86,13 +86,12 @@ class Inquiries:
     def account(self, client: Client, request: int, number: int, element: int) -> None:
         """Tell a client how it stands with one of its elements."""
         service = self._service
-        program = service.scheduler.programs.get(number)
-        if program is None or not 0 <= element < program.count:
+        found = account(service.scheduler, number, element)
+        if found is None:
             client.connection.send(msg.Account(request, "ended"))
             return
-        found = account(service.scheduler, number, element)
         worker = service.pool.workers.get(found.worker)
-        wait_s = found.retry_at_s - time.monotonic() if found.retry_at_s is not None else 0.0
+        wait_s = found.retry_at_s - time.monotonic()
         client.connection.send(
             msg.Account(
                 request,
