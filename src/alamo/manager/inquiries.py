@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from alamo.core import events as ev
-from alamo.core.explain import account
+from alamo.core.explain import Account, account
 from alamo.core.terms import PLAIN, Binding, Grant
 from alamo.errors import ProtocolError, UsageError
 from alamo.manager.machine import Machine
@@ -55,22 +55,8 @@ class Inquiries:
 
     def machine(self, client: Client, request: int) -> None:
         """Tell a client what there is."""
-        machine, gpu_error = self._there_is(), ""
-        names: tuple[str, ...] = ()
-        try:
-            names = tuple([f"{gpu.name}: {gpu.model}" for gpu in machine.gpus])
-        except UsageError as error:
-            gpu_error = str(error)
-        client.connection.send(
-            msg.Machine(
-                request,
-                self._service.scheduler.pool.slots,
-                names,
-                machine.memory_bytes,
-                machine.cpus,
-                gpu_error,
-            )
-        )
+        slots = self._service.scheduler.pool.slots
+        client.connection.send(machine_message(self._there_is(), request, slots))
 
     def wire_binding(self, binding: Binding) -> bindings.Binding | None:
         """A binding as a worker is told it."""
@@ -86,28 +72,12 @@ class Inquiries:
     def account(self, client: Client, request: int, number: int, element: int) -> None:
         """Tell a client how it stands with one of its elements."""
         service = self._service
-        found = account(service.scheduler, number, element)
-        if found is None:
-            client.connection.send(msg.Account(request, "ended"))
-            return
-        worker = service.pool.workers.get(found.worker)
-        wait_s = found.retry_at_s - time.monotonic()
-        client.connection.send(
-            msg.Account(
-                request,
-                found.state,
-                found.waits_for,
-                found.waits_for_count,
-                found.lacks,
-                tuple([self._as_seen_by(client, *holder) for holder in found.holders]),
-                found.ahead,
-                found.attempt,
-                max(0.0, wait_s),
-                found.worker,
-                worker.pid if worker is not None else -1,
-                service.host,
-            )
-        )
+        message = account_message(account(service.scheduler, number, element), request)
+        worker = service.pool.workers.get(message.worker)
+        message.pid = worker.pid if worker is not None else -1
+        message.host = service.host
+        message.holders = tuple([self._as_seen_by(client, *h) for h in message.holders])
+        client.connection.send(message)
 
     def _as_seen_by(self, client: Client, number: int, element: int) -> tuple[int, int]:
         """An element by its client's own number of the program, or nobody's."""
@@ -115,3 +85,32 @@ class Inquiries:
         if data is None or data.client != client.number:
             return -1, element
         return data.remote, element
+
+
+def account_message(found: Account | None, request: int) -> msg.Account:
+    """What a client is told of an account, but where it runs."""
+    if found is None:
+        return msg.Account(request, "ended")
+    return msg.Account(
+        request,
+        found.state,
+        found.waits_for,
+        found.waits_for_count,
+        found.lacks,
+        found.holders,
+        found.ahead,
+        found.attempt,
+        max(0.0, found.retry_at_s - time.monotonic()),
+        found.worker,
+    )
+
+
+def machine_message(machine: Machine, request: int, slots: int) -> msg.Machine:
+    """What a client is told of the machine."""
+    names: tuple[str, ...] = ()
+    gpu_error = ""
+    try:
+        names = tuple([f"{gpu.name}: {gpu.model}" for gpu in machine.gpus])
+    except UsageError as error:
+        gpu_error = str(error)
+    return msg.Machine(request, slots, names, machine.memory_bytes, machine.cpus, gpu_error)
