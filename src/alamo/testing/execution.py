@@ -1,4 +1,4 @@
-"""Making one call in the calling thread as a worker would, with its output and its failure caught."""
+"""Making a call in the calling thread as a worker would, its output and its failure caught."""
 
 from __future__ import annotations
 
