@@ -57,7 +57,7 @@ lint: $(READY) ## ruff, ruff format and mypy
 # code each of them would compile its modules anew.
 test: lint ## everything that must pass: lint and the tests
 	$(BIN)/python -m compileall -q src tests
-	$(BIN)/python -m pytest -n 3 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 demo: $(READY) $(if $(WORKFLOW),,$(EXTRAS)) ## replay a workflow, matrix powers, a million option prices, an MPI job
 	$(BIN)/python examples/replay_workflow.py $(WORKFLOW)

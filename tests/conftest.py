@@ -42,7 +42,7 @@ settings.register_profile(
 settings.load_profile("any machine")
 
 WATCHED = {Path(__file__).parent / name for name in ("conformance", "integration")}
-GRACE_S = 20.0
+GRACE_S = 60.0
 MARK = "ALAMO_TEST_SESSION"
 RUNTIME = "ALAMO_RUNTIME_DIR"
 

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from alamo import Batch, TaskStats, WorkerLost
-from alamo.worker.stats import note_peak
 
 #: Clocks are read at different places in different processes.
 SLACK_S = 0.005
@@ -38,12 +37,6 @@ def nap(wait_s: float) -> tuple[float, float]:
     begun_s = time.time()
     time.sleep(wait_s)
     return begun_s, time.time()
-
-
-def peaks(size_bytes: int) -> None:
-    note_peak(size_bytes // 2)
-    note_peak(size_bytes)
-    note_peak(1)
 
 
 def fail_late() -> None:
@@ -195,15 +188,6 @@ def test_arrays_in_a_compiled_task(batch: Batch) -> None:
     assert stats[one.uid] == one.stats
     with pytest.raises(KeyError):
         stats[-1]
-
-
-def test_a_peak_that_worker_code_noted(batch: Batch) -> None:
-    tasks = [batch.function(same, 1), batch.function(peaks, 5 << 20), batch.function(int)]
-    batch.compile(tasks).run()
-    assert [stats_of(task).peak_bytes for task in tasks] == [None, 5 << 20, None]
-    array = batch.map(peaks, range(100, 5000))
-    array.run()
-    assert [s.peak_bytes for s in array.stats if s] == list(range(100, 5000))
 
 
 def test_large_results_and_spilled_ones(

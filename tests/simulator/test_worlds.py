@@ -23,6 +23,7 @@ What is held in each of them, at every step (see sim_truth.py and World.drive):
 
 from __future__ import annotations
 
+import functools
 import random
 from array import array
 from collections.abc import Callable, Sequence
@@ -50,6 +51,7 @@ from simulator import Broken, Settings, World
 BLOCK = 50
 
 
+@functools.cache
 def run_block(first: int) -> dict[str, int]:
     """Runs the worlds of so many seeds; returns what happened in them."""
     counts: dict[str, int] = {}

@@ -14,7 +14,7 @@ from alamo.batch.results import AsyncDict
 from alamo.core.access import FILES, DataAccess
 from alamo.errors import UsageError
 from alamo.protocol.commands import Identity
-from alamo.protocol.output_form import OutputForm
+from alamo.protocol.output_form import PLAIN, OutputForm
 from alamo.worker import programs
 
 #: What the last environment was, and what became of it: one that many tasks share travels once.
@@ -87,7 +87,7 @@ def text_form(
         codecs.lookup(encoding)
     if errors is not None:
         codecs.lookup_error(errors)
-    return OutputForm(
+    form = OutputForm(
         encoding or "utf-8",
         errors or "backslashreplace",
         wanted is None or bool(wanted),
@@ -96,6 +96,7 @@ def text_form(
         streams.stderr_path if streams is not None else "",
         ranks,
     )
+    return PLAIN if form == PLAIN else form
 
 
 def check_environment(env: Mapping[Any, Any] | None) -> Mapping[str, Any] | None:

@@ -101,6 +101,27 @@ class Chunk:
         return self.seq + len(self.elements)
 
 
+class Paced:
+    """Elements whose run times are measured.
+
+    Attributes:
+        mean_s: run time of an element, ``None`` before the first report.
+    """
+
+    __slots__ = ("_measured", "mean_s")
+
+    def __init__(self) -> None:
+        self.mean_s: float | None = None
+        self._measured = 0
+
+    def measured(self, count: int, elapsed_s: float) -> None:
+        """Fold ``count`` elements that took ``elapsed_s`` together into the mean."""
+        mean_s = elapsed_s / count
+        weight = max(_NEWEST_MIN, count / (count + self._measured))
+        self._measured += count
+        self.mean_s = mean_s + (1.0 - weight) * ((self.mean_s or 0.0) - mean_s)
+
+
 def chunk_size(mean_s: float | None, ready: int, slots: int) -> int:
     """How many elements to deal at once.
 
@@ -125,13 +146,6 @@ def chunk_size(mean_s: float | None, ready: int, slots: int) -> int:
 def fuse_size(mean_s: float | None) -> int:
     """Up to how many elements a chunk is extended with what depends on its own."""
     return chunk_size(mean_s, 1 << 30, 1)
-
-
-def folded(mean_s: float | None, measured: int, count: int, elapsed_s: float) -> float:
-    """The mean run time of ``measured`` elements with ``count`` newer ones."""
-    newest_s = elapsed_s / count
-    weight = max(_NEWEST_MIN, count / (count + measured))
-    return newest_s + (1.0 - weight) * ((mean_s or 0.0) - newest_s)
 
 
 def fuse(

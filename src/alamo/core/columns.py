@@ -8,7 +8,7 @@ from itertools import repeat
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from alamo.core.chunks import SIZE_MAX, folded
+from alamo.core.chunks import SIZE_MAX, Paced
 from alamo.core.lanes import Lanes
 from alamo.core.links import link
 from alamo.core.ready import ReadyRanges, ReadyRanks
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _FIRST = itemgetter(0)
 
 
-class ProgramColumns:
+class ProgramColumns(Paced):
     """Columns of one program.
 
     Attributes:
@@ -50,13 +50,11 @@ class ProgramColumns:
         queued: the scheduler has the ready ones in its queue.
         paused: nothing of it is dealt.
         chunk_max: elements that a chunk may have, less once one was too large to be sent.
-        mean_s: run time of an element, ``None`` before the first report.
 
     Memory: 1 byte an element without edges; about 90 bytes with two edges an element.
     """
 
     __slots__ = (
-        "_measured",
         "_pages",
         "attempts",
         "called_off",
@@ -72,7 +70,6 @@ class ProgramColumns:
         "held",
         "joins",
         "lanes",
-        "mean_s",
         "number",
         "opened",
         "paused",
@@ -94,6 +91,7 @@ class ProgramColumns:
     def __init__(
         self, number: int, depth: int, arrival: int, growing: bool = False, priority: int = 0
     ) -> None:
+        super().__init__()
         self.number = number
         self.depth = depth
         #: Deeper programs first: their parents hold a slot until they are done.
@@ -125,9 +123,7 @@ class ProgramColumns:
         self.growing = growing
         self.queued = False
         self.paused = False
-        self.mean_s: float | None = None
         self.chunk_max = SIZE_MAX
-        self._measured = 0
         self._pages: list[tuple[int, memoryview, memoryview]] = []
 
     @property
@@ -226,8 +222,3 @@ class ProgramColumns:
         first, ends, edges = self._pages[k]
         k = element - first
         return edges[ends[k - 1] if k else 0 : ends[k]] if k < len(ends) else ()
-
-    def measured(self, count: int, elapsed_s: float) -> None:
-        """Fold ``count`` elements that took ``elapsed_s`` together into the mean."""
-        self.mean_s = folded(self.mean_s, self._measured, count, elapsed_s)
-        self._measured += count

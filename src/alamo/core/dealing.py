@@ -62,43 +62,43 @@ class Dealer:
         if queues.by_need:
             is_blocked = self._deal_by_need(now_s)
         else:
-            while queues.plain:
+            plain = queues.plain
+            while plain:
                 worker = pool.next_free()
                 if worker is None:
                     break
-                self._deal_plain(worker, now_s)
-        missing = pool.take_missing()
-        if missing:
-            self._effects.append(ev.SpawnWorkers(missing))
-        for number in pool.take_surplus():
-            self._effects.append(ev.RetireWorker(number))
+                program = plain[0][1]
+                self._deal_chunk(program, None, worker, now_s)
+                if not len(program.ready):
+                    queues.pop_plain()
+        if not pool.has_right_number:
+            missing = pool.take_missing()
+            if missing:
+                self._effects.append(ev.SpawnWorkers(missing))
+            for number in pool.take_surplus():
+                self._effects.append(ev.RetireWorker(number))
         if not queues.plain and not is_blocked and pool.has_idle():
             self._balance(now_s)
-
-    def _deal_plain(self, worker: Worker, now_s: float) -> None:
-        program = self.queues.plain[0][1]
-        self._deal_chunk(program, None, worker, now_s)
-        if not len(program.ready):
-            self.queues.pop_plain()
 
     def _deal_chunk(
         self, program: Program, lane: Lane | None, worker: Worker, now_s: float
     ) -> None:
-        slots, is_alike = self._pool.slots, None
-        source: Program | Lane = program if lane is None else lane
+        pool = self._pool
+        slots = pool.slots
+        source: Program | Lane = program
         if lane is not None:
+            source = lane
             slots = max(1, slots // lane.need.cores)
-        size = chunk_size(source.mean_s, len(source.ready), slots)
-        size = min(size, program.chunk_max)
-        elements = source.ready.take(size)
+        ready = source.ready
+        size = chunk_size(source.mean_s, len(ready), slots)
+        elements = ready.take(min(size, program.chunk_max))
         fused = False
         outside: dict[int, int] = {}
         if isinstance(elements, range):
             program.mark_dealt(elements)
         else:
             count = len(elements)
-            if program.lanes is not None:
-                is_alike = program.lanes.is_alike(lane)
+            is_alike = program.lanes.is_alike(lane) if program.lanes is not None else None
             most = min(fuse_size(source.mean_s), program.chunk_max)
             outside = fuse(program, elements, most, is_alike)
             fused = len(elements) > count
@@ -118,7 +118,7 @@ class Dealer:
         worker.next_seq += len(elements)
         worker.chunks.append(chunk)
         worker.exhausted = False
-        self._pool.place(worker)
+        pool.place(worker)
         self._effects.append(ev.Deal(worker.number, chunk))
 
     def _balance(self, now_s: float) -> None:
@@ -167,7 +167,10 @@ class Dealer:
         if worker is None:
             self._keep(ONE_CORE, kept, now_s)
             return False
-        self._deal_plain(worker, now_s)
+        program = self.queues.plain[0][1]
+        self._deal_chunk(program, None, worker, now_s)
+        if not len(program.ready):
+            self.queues.pop_plain()
         return True
 
     def _deal_need_once(self, need: Need, kept: Kept, now_s: float) -> bool:

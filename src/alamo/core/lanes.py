@@ -8,34 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
-from alamo.core.chunks import folded
+from alamo.core.chunks import Paced
 from alamo.core.ready import ReadyRanges, ReadyRanks
 from alamo.core.term_table import TermTable
 from alamo.core.terms import ONE_CORE, Need
 
 
-class Lane:
+class Lane(Paced):
     """The ready elements of one program that have one need.
 
     Attributes:
         queued: the scheduler has it in its queue; since: chunks dealt when it came to wait.
-        mean_s: run time of its elements, ``None`` before the first report.
     """
 
-    __slots__ = ("_measured", "mean_s", "need", "queued", "ready", "since")
+    __slots__ = ("need", "queued", "ready", "since")
 
     def __init__(self, need: Need, ready: ReadyRanges | ReadyRanks) -> None:
+        super().__init__()
         self.need = need
         self.ready = ready
         self.queued = False
         self.since = 0
-        self.mean_s: float | None = None
-        self._measured = 0
-
-    def measured(self, count: int, elapsed_s: float) -> None:
-        """Fold ``count`` elements that took ``elapsed_s`` together into the mean."""
-        self.mean_s = folded(self.mean_s, self._measured, count, elapsed_s)
-        self._measured += count
 
 
 class Lanes:

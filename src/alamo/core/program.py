@@ -26,8 +26,9 @@ class Program(ProgramColumns):
     @property
     def has_ended(self) -> bool:
         """Whether nothing of it is left to do, nor will be."""
-        begun = self.started or self.dropped or self.called_off
-        return self.unfinished == 0 and not self.growing and begun
+        if self.unfinished or self.growing:
+            return False
+        return self.started or self.dropped or self.called_off
 
     def start(self, ranks: bytes | memoryview) -> None:
         """Let the program run: collect what is ready from the beginning."""

@@ -314,6 +314,13 @@ class WorkerPool:
         )
         return best if best is not None and best.behind_running else None
 
+    @property
+    def has_right_number(self) -> bool:
+        """Whether there are as many workers as there should be, so that none is to be started or
+        retired."""
+        plain = len(self.workers) - self.bound - self.blocked + self._blocked_bound
+        return 0 <= plain - self.slots <= self.spare and len(self.warm) <= self.slots
+
     def take_missing(self) -> int:
         """How many plain ones to start so that every slot not lent has one; counts them."""
         able = len(self.workers) - self.bound + self.starting

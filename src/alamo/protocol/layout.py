@@ -4,8 +4,9 @@ The manager makes it as a memfd, so it has no name, and keeps it when the worker
 what the worker had finished, and what it was running, can be read after SIGKILL.
 
     0      cells, uint64                     one writer each
-    4096   buffer 0: ends (uint32) | payload | marks (see ``marks``)
+    4096   buffer 0: ends (uint32) | payload
            buffer 1 ...
+           marks of buffer 0 (see ``marks``), of buffer 1 ...
 
 **The claim.**  A worker begins the element with sequence number s by having stored
 NEXT = s (when it finished s - 1) and then loading LIMIT: it stops when LIMIT <= s.  The
@@ -51,8 +52,8 @@ PAYLOAD_BYTES = 120 * 1024
 MARKS_MAX = 63
 MARKS_HEAD_BYTES = 24
 MARKS_BYTES = MARKS_HEAD_BYTES + MARKS_MAX * MARK_BYTES
-BUFFER_BYTES = ENDS_BYTES + PAYLOAD_BYTES + MARKS_BYTES
-TOTAL_BYTES = CELLS_BYTES + BUFFERS * BUFFER_BYTES
+BUFFER_BYTES = ENDS_BYTES + PAYLOAD_BYTES
+TOTAL_BYTES = CELLS_BYTES + BUFFERS * (BUFFER_BYTES + MARKS_BYTES)
 
 #: How long the manager waits between storing LIMIT and loading NEXT.
 GRACE_S = 0.001
@@ -80,9 +81,8 @@ class SharedMemory:
         for k in range(BUFFERS):
             at = CELLS_BYTES + k * BUFFER_BYTES
             self.ends.append(view[at : at + ENDS_BYTES].cast("I"))
-            at += ENDS_BYTES
-            self.payloads.append(view[at : at + PAYLOAD_BYTES])
-            at += PAYLOAD_BYTES
+            self.payloads.append(view[at + ENDS_BYTES : at + BUFFER_BYTES])
+            at = CELLS_BYTES + BUFFERS * BUFFER_BYTES + k * MARKS_BYTES
             self.marks.append(view[at : at + MARKS_BYTES].cast("Q"))
         self._view = view
 

@@ -185,9 +185,9 @@ class InlineService:
                 self._deal(worker, chunk)
             case ev.Recall(worker):
                 self._take_back(worker)
-            case ev.SpawnWorkers(count):
+            case ev.SpawnWorkers(count, binding):
                 for _ in range(count):
-                    self._answers.append(ev.WorkerReady(self._workers))
+                    self._answers.append(ev.WorkerReady(self._workers, binding))
                     self._workers += 1
             case ev.ElementsSkipped(program, elements, roots):
                 columns = array("I", elements).tobytes(), array("I", roots).tobytes()

@@ -19,6 +19,9 @@ from alamo.worker.context import context
 #: So much of the end of each stream is looked at for the lines that an error shows.
 _TAIL_BYTES = 4096
 _FILE_MODE = 0o666
+#: Descriptors for stdin, stdout and stderr; and those of a worker.
+Streams = tuple[int, int, int]
+_WORKERS: Streams = (0, 1, 2)
 
 
 def run(command: Command, stdin: Any = None, env: Mapping[Any, Any] | None = None) -> int:
@@ -40,15 +43,28 @@ def run(command: Command, stdin: Any = None, env: Mapping[Any, Any] | None = Non
     argv = tuple([argument(value) for value in command.argv])
     cwd = None if command.cwd is None else os.fsdecode(command.cwd)
     program = _program(command, cwd)
+    if context.worker >= 0 and _is_plain(command):
+        return _code(command, program, argv, cwd, _WORKERS, _WORKERS)
     with ExitStack() as files:
         own = files.enter_context(own_streams())
-        fds = _streams(command, own, files)
-        try:
-            code = child.run(command, program, argv, cwd, fds, own[1:])
-        except OSError as error:
-            raise _why(error, program, argv, cwd) from None
-        if code < 0 or (code and command.check):
-            raise _failure(command, argv, code, own)
+        return _code(command, program, argv, cwd, _streams(command, own, files), own)
+
+
+def _code(
+    command: Command,
+    program: str,
+    argv: tuple[str | bytes, ...],
+    cwd: str | None,
+    fds: Streams,
+    own: Streams,
+) -> int:
+    """That of the executable, which runs with ``fds``; a failure shows what ``own`` captured."""
+    try:
+        code = child.run(command, program, argv, cwd, fds, own[1:])
+    except OSError as error:
+        raise _why(error, program, argv, cwd) from None
+    if code < 0 or (code and command.check):
+        raise _failure(command, argv, code, own)
     return code
 
 
@@ -83,7 +99,14 @@ def argument(value: Any) -> str | bytes:
 # -- streams -----------------------------------------------------------------------------------
 
 
-Streams = tuple[int, int, int]
+def _is_plain(command: Command) -> bool:
+    """Whether nothing is said of its streams."""
+    return (
+        command.stdin is None
+        and command.stdin_path is None
+        and command.stdout is None
+        and command.stderr is None
+    )
 
 
 @contextmanager
@@ -94,7 +117,7 @@ def own_streams() -> Iterator[Streams]:
     ``sys.stdout`` and ``sys.stderr``.
     """
     if context.worker >= 0:
-        yield 0, 1, 2
+        yield _WORKERS
         return
     with _opened(os.devnull, os.O_RDONLY) as null, _memory() as stdout, _memory() as stderr:
         try:
