@@ -55,7 +55,7 @@ class InlineBatch(Batch):
         ...     first = batch.function(pow, 2, 5, name="first")
         ...     second = batch.function(pow, first.result, 2, name="second")
         ...     _ = batch.compile([first, second]).start()
-        ...     first.result.get(), type(second.result.outcome().error)
+        ...     first.result.get(), type(second.attempts[0].error)
         (32, <class 'OSError'>)
     """
 
