@@ -1,4 +1,4 @@
-"""Making a call in the calling thread as a worker would, its output and its failure caught."""
+"""Making one call in the calling thread as a worker would: its output and failure are caught."""
 
 from __future__ import annotations
 
