@@ -38,9 +38,9 @@ def run(command: Command, stdin: Any = None, env: Mapping[Any, Any] | None = Non
         OSError: it could not be started, or a file of its streams not be opened.
     """
     if stdin is not None or env is not None:
-        texts = None if env is None else {name: _argument(value) for name, value in env.items()}
+        texts = None if env is None else {name: argument(value) for name, value in env.items()}
         command = msgspec.structs.replace(command, stdin=stdin, env=texts)
-    argv = tuple([_argument(value) for value in command.argv])
+    argv = tuple([argument(value) for value in command.argv])
     cwd = None if command.cwd is None else os.fsdecode(command.cwd)
     program = _program(command, cwd)
     if context.worker >= 0 and _is_plain(command):
@@ -70,7 +70,7 @@ def _code(
 
 def _program(command: Command, cwd: str | None) -> str:
     """The file to run; as Popen does, a name with a slash is taken from the child's directory."""
-    program = os.fsdecode(_argument(command.program))
+    program = os.fsdecode(argument(command.program))
     if program.startswith("/"):
         return program
     return programs.find(program, cwd or os.getcwd(), programs.search_path(command.env))
@@ -82,7 +82,7 @@ def _why(error: OSError, program: str, argv: tuple[Any, ...], cwd: str | None) -
     return programs.start_error(error, program, argv)
 
 
-def _argument(value: Any) -> str | bytes:
+def argument(value: Any) -> str | bytes:
     """An argument of the program; what a handle stood for may be a number."""
     if isinstance(value, (str, bytes)):
         return value
