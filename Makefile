@@ -53,16 +53,21 @@ lint: $(READY) ## ruff, ruff format and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict
 
+# Compiled beforehand: the tests start some thousand processes, and where Python is told to write no byte
+# code each of them would compile its modules anew.
 test: lint ## everything that must pass: lint and the tests
-	$(BIN)/python -m pytest -n 3 --dist loadfile
+	$(BIN)/python -m compileall -q src tests
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-demo: $(READY) $(if $(WORKFLOW),,$(EXTRAS)) ## replay a workflow, matrix powers, a million option prices
+demo: $(READY) $(if $(WORKFLOW),,$(EXTRAS)) ## replay a workflow, matrix powers, a million option prices, an MPI job
 	$(BIN)/python examples/replay_workflow.py $(WORKFLOW)
 	$(BIN)/python examples/matrix_powers.py
 	$(BIN)/python examples/monte_carlo.py
+	$(BIN)/python examples/mixed_mpi.py
 
-soak: $(READY) ## the long kill and churn runs
+soak: $(READY) ## the long kill and churn runs, and examples for the property tests that no run had before
 	$(BIN)/python -m pytest -m soak --timeout 3600
+	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile search
 
 bench: $(READY) ## every benchmark beside its rivals (an idle machine, please)
 	$(BIN)/python benchmarks/run_all.py

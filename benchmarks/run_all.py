@@ -22,6 +22,7 @@ SCRIPTS = {
     "arrays.py": [],
     "arrays_map.py": [],
     "latency.py": [],
+    "jobs.py": [],
 }
 
 

@@ -447,7 +447,7 @@ def _content(path: Path) -> bytes:
 
 
 @contextlib.contextmanager
-def quick(limit_s: float = PATIENCE_S / 3) -> Iterator[None]:
+def quick(limit_s: float = PATIENCE_S * 2 / 3) -> Iterator[None]:
     """What happens inside waits for nothing: not for a task that goes on for ``PATIENCE_S``."""
     begun = time.monotonic()
     yield
@@ -504,7 +504,7 @@ def run_script(
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=2 * PATIENCE_S,
         cwd=directory,
         **kwargs,
     )

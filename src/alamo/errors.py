@@ -6,6 +6,7 @@ exception that a user's own function raised is re-raised as itself and is not he
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from subprocess import CalledProcessError
 
 __all__ = [
@@ -13,7 +14,9 @@ __all__ = [
     "AuthenticationFailed",
     "BatchBroken",
     "GraphError",
+    "JobFailed",
     "MemoryLimitExceeded",
+    "PolicyError",
     "ProcessFailed",
     "ProtocolError",
     "RemoteError",
@@ -36,6 +39,10 @@ class AlamoError(Exception):
 
 class UsageError(AlamoError, RuntimeError):
     """The API was called in an order or with a value that cannot work."""
+
+
+class PolicyError(UsageError, ValueError):
+    """A ``Policy`` asks for what the Batch can never give; the message says what would fit."""
 
 
 class SubmitAfterClose(UsageError):
@@ -153,6 +160,33 @@ class ProcessFailed(AlamoError, CalledProcessError):
             if lines:
                 text += f"\nlast lines of its {stream}:\n  " + "\n  ".join(lines)
         return text
+
+
+class JobFailed(ProcessFailed):
+    """A rank of a job ended with an exit code other than 0 or by a signal, or its launcher failed.
+
+    Attributes:
+        cmd: what each rank ran.
+        returncode: the rank's exit code, or the launcher's; the number of a signal, negative.
+        rank: which rank it was; -1 when it was the launcher.
+        num_procs: how many ranks the job had.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        returncode: int = -1,
+        cmd: Sequence[str] = (),
+        rank: int = -1,
+        num_procs: int = 0,
+    ) -> None:
+        super().__init__(returncode, cmd)
+        self.message = message
+        self.rank = rank
+        self.num_procs = num_procs
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class TaskExit(AlamoError, RuntimeError):

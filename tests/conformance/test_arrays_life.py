@@ -197,15 +197,15 @@ def test_many_threads_map_at_once(batch: Batch) -> None:
     sums: list[int] = []
 
     def use(k: int) -> None:
-        given: Any = range(2000) if k % 2 else iter(range(2000))
-        sums.append(sum(batch.map(work.add, given, [k] * 2000).run()))
+        given: Any = range(500) if k % 2 else iter(range(500))
+        sums.append(sum(batch.map(work.add, given, [k] * 500).run()))
 
     threads = [threading.Thread(target=use, args=(k,)) for k in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(work.PATIENCE_S)
-    assert sorted(sums) == [sum(range(2000)) + 2000 * k for k in range(8)]
+    assert sorted(sums) == [sum(range(500)) + 500 * k for k in range(8)]
     work.wait_until(lambda: not feeders())
 
 

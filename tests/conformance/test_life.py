@@ -80,7 +80,7 @@ def test_join_with_a_timeout(make_batch: MakeBatch, tmp_path: Path) -> None:
             assert isinstance(error.value, WaitTimeout)
 
         work.in_time(0.4, join)
-    assert threading.active_count() == before
+    assert threading.active_count() <= before  # others may have ended meanwhile
     gate.touch()
     one.join(timeout=1e9)
     assert task.result.get() == str(gate)

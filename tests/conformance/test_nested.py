@@ -14,10 +14,10 @@ from alamo import Batch
 
 
 @pytest.mark.needs("nesting")
-@pytest.mark.parametrize("workers", [1, 2])
-def test_nested_to_depth_30(make_batch: MakeBatch, workers: int) -> None:
+@pytest.mark.parametrize(("workers", "depth"), [(1, 30), (2, 10)])
+def test_nested_deeply(make_batch: MakeBatch, workers: int, depth: int) -> None:
     with make_batch(num_workers=workers) as one:
-        assert one.function(work.nest, one, 30).run(timeout=60) == 30
+        assert one.function(work.nest, one, depth).run(timeout=60) == depth
 
 
 @pytest.mark.needs("nesting")

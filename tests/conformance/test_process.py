@@ -14,8 +14,7 @@ import pytest
 
 import _work as work
 import alamo
-from alamo import Batch, ProcessFailed
-from alamo.errors import UsageError
+from alamo import Batch, ProcessFailed, UsageError
 
 NUM_WORKERS = 2
 

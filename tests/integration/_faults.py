@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import queue
+import random
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 #: The issue allows 5 s after a kill, on a machine that has time; here others may keep it busy.
-WAIT_S = 15.0
+WAIT_S = 25.0
 #: For what has no limit of its own: when it has passed, something hangs.
 PATIENCE_S = 60.0
 
@@ -140,6 +141,31 @@ def workers_of(batch: Any) -> list[int]:
     return [p for p in descendants(manager_of(batch)) if comm(p).startswith("alamo-worker")]
 
 
+def worker_that_ran(batch: Any, log: str, draw: random.Random) -> int:
+    """One of those in which ``noted_by`` has run; 0 when there is none.
+
+    Whoever kills others too may hit five in a row that are not up yet, and the Batch gives up.
+    """
+    ran = set(map(int, notes(f"{log}.pids")))
+    found = [pid for pid in workers_of(batch) if pid in ran]
+    return draw.choice(found) if found else 0
+
+
+def wait_sends(thread: int | None) -> None:
+    """Until a thread is held up in the middle of a message."""
+
+    def look() -> bool:
+        places = set()
+        for _ in range(100):
+            frame = sys._current_frames().get(thread or 0)
+            places.add(frame and (frame.f_code.co_name, frame.f_lasti))
+            time.sleep(0.002)
+        place = places.pop()
+        return not places and place is not None and place[0] == "send_all"
+
+    until(look, f"thread {thread} in a send")
+
+
 def wait_gone(pids: Iterable[int], timeout_s: float = WAIT_S) -> None:
     pids = list(pids)
     until(lambda: not any(map(alive, pids)), f"end of {pids}", timeout_s)
@@ -218,6 +244,12 @@ def noted(path: str, n: int, sleep_s: float = 0.0) -> int:
     if sleep_s:
         time.sleep(sleep_s)
     return n
+
+
+def noted_by(path: str, n: int, sleep_s: float = 0.0) -> int:
+    """``noted``, and where, for ``worker_that_ran``."""
+    note(f"{path}.pids", os.getpid())
+    return noted(path, n, sleep_s)
 
 
 def noted_then_wait(path: str, gate: str, n: int) -> int:

@@ -32,7 +32,7 @@ def test_calls_end_at_a_clean_exit(tmp_path: Path) -> None:
         from alamo import AlamoExecutor
 
         def slow(text):
-            time.sleep(0.3)
+            time.sleep(0.1)
             print(text)
 
         if __name__ == "__main__":

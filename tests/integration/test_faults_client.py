@@ -131,15 +131,18 @@ def test_ctrl_c_in_a_with_block(tmp_path: Path) -> None:
 def test_ctrl_c_while_data_is_sent(tmp_path: Path) -> None:
     """In the middle of a message: the Batch cannot go on, and says so at once."""
     code = """
-    import os, signal, sys, threading, time
+    import os, signal, threading
     import _faults as f
     from alamo import Batch, BatchBroken
+    def interrupt():
+        f.wait_sends(threading.main_thread().ident)
+        os.kill(os.getpid(), signal.SIGINT)
     if __name__ == "__main__":
         batch = Batch(num_workers=1, log_level="CRITICAL")
         manager = f.manager_of(batch)
         pids = [manager, *f.descendants(manager)]
         os.kill(manager, signal.SIGSTOP)
-        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+        threading.Thread(target=interrupt, daemon=True).start()
         try:
             f.much_data(batch).run()
         except KeyboardInterrupt:

@@ -175,8 +175,8 @@ def test_compile() -> None:
         assert len(get()._client._programs) <= 10
 
 
-@pytest.mark.parametrize("joining", [False, True])
-def test_close_and_join(joining: bool) -> None:
+@pytest.mark.parametrize(("joining", "step"), [(False, 3), (True, 7)])
+def test_close_and_join(joining: bool, step: int) -> None:
     """Whatever was interrupted can be called again."""
 
     def end(interrupter: Interrupter) -> bool:
@@ -190,7 +190,7 @@ def test_close_and_join(joining: bool) -> None:
             batch.terminate()
         return interrupted
 
-    assert len(list(every_place(end, step=3))) > 3
+    assert len(list(every_place(end, step))) > 3
 
 
 def test_making_a_batch() -> None:
@@ -201,9 +201,9 @@ def test_making_a_batch() -> None:
         nonlocal batch
         batch = Batch(num_workers=1, log_level="CRITICAL")
 
-    before = f.descendants(os.getpid())
+    before = set(f.descendants(os.getpid()))
     for _ in every_place(lambda interrupter: interrupter(make), step=17):
-        f.until(lambda: f.descendants(os.getpid()) == before, "as few processes as before")
+        f.until(lambda: set(f.descendants(os.getpid())) <= before, "as few processes as before")
     batch.terminate()
 
 

@@ -166,7 +166,7 @@ def test_killed_while_data_is_sent(batch: Batch) -> None:
     manager = f.manager_of(batch)
     os.kill(manager, signal.SIGSTOP)
     waiter = Waiter(lambda: f.much_data(batch).run())
-    time.sleep(0.1)
+    f.wait_sends(waiter.ident)
     os.kill(manager, signal.SIGKILL)
     waiter.join(f.WAIT_S)
     assert isinstance(waiter.error, BatchBroken), waiter.error
@@ -178,7 +178,7 @@ def test_terminate_while_manager_is_stopped_and_a_sender_waits() -> None:
     everybody = [manager, *f.descendants(manager)]
     os.kill(manager, signal.SIGSTOP)
     waiter = Waiter(lambda: f.much_data(batch).run())
-    time.sleep(0.1)
+    f.wait_sends(waiter.ident)
     begin = time.monotonic()
     batch.terminate()
     assert time.monotonic() - begin < 3 * f.WAIT_S

@@ -130,7 +130,7 @@ def test_stopped_nursery(batch: Batch) -> None:
 
 def test_stopped_nursery_is_replaced() -> None:
     """When no worker is left to run anything, the wait for a new one has an end."""
-    batch = f.changed_batch("import alamo.manager.pool as p; p._BIRTH_MAX_S = 0.5")
+    batch = f.changed_batch("import alamo.manager.pool as p; p._BIRTH_MAX_S = 3.0")
     with f.ended(batch):
         f.until(lambda: len(f.workers_of(batch)) == 2)
         nursery = f.nursery_of(batch)

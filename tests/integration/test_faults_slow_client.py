@@ -32,6 +32,8 @@ print(sum(len(task.result.get(timeout=60)) for task in tasks))
 
 
 def noted_and_large(log: str, n: int) -> bytes:
+    """Not before its client has been stopped: who knows how much it would have taken."""
+    f.until(lambda: os.path.exists(f"{log}.go"))
     f.note(log, n)
     return bytes([n % 256]) * 60_000
 
@@ -46,6 +48,7 @@ def test_a_stopped_client_gets_no_more_of_its_programs_run(tmp_path: Path) -> No
             assert client.line() == "started"
             os.kill(client.pid, signal.SIGSTOP)
             f.until(lambda: f.stopped(client.pid))
+            Path(f"{log}.go").touch()
             ran = -1
             while ran != len(f.notes(log)):  # others get everything done, several times
                 ran = len(f.notes(log))
@@ -70,6 +73,8 @@ def test_programs_of_a_client_that_dies_stopped_are_finished(tmp_path: Path) -> 
             client.tell("go")
             assert client.line() == "started"
             os.kill(client.pid, signal.SIGSTOP)
+            f.until(lambda: f.stopped(client.pid))
+            Path(f"{log}.go").touch()
             f.until(lambda: len(f.notes(log)) > 30)
             for _ in range(20):
                 tasks = [batch.function(f.double, i) for i in range(50)]

@@ -6,7 +6,7 @@ import os
 import random
 import signal
 import socket
-import threading
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -151,19 +151,20 @@ def test_dag_with_deaths(batch: Batch, tmp_path: Path, seed: int) -> None:
 def test_killed_from_outside_at_random_moments(batch: Batch, tmp_path: Path) -> None:
     """Each kill costs at most the task that ran there, and no finished task runs again."""
     log = str(tmp_path / "log")
-    count, kills = 6000, 15
-    tasks = [batch.function(f.noted, log, i) for i in range(count)]
+    count, kills = 3000, 15
+    tasks = [batch.function(f.noted_by, log, i) for i in range(count)]
     program = batch.compile(tasks)
     draw = random.Random(4)
     killed = 0
     program.start()
     while killed < kills:
-        before = len(f.notes(log))
-        if before == count:
+        pid = f.until(
+            lambda: len(f.notes(log)) == count or f.worker_that_ran(batch, log, draw),
+            "a worker that has run something",
+        )
+        if pid is True:
             break
-        workers = f.workers_of(batch)
-        if workers:
-            killed += f.kill(draw.choice(workers))
+        killed += f.kill(pid)
         moment = time.monotonic() + draw.random() * 0.03
         while time.monotonic() < moment:
             pass
@@ -377,25 +378,30 @@ def until_go(log: str) -> None:
     f.note(log, "done")
 
 
+#: Runs the nursery, whose children end before they have said a word.
+STILLBORN = """#!{python}
+import os, sys
+nursery, real = os.getpid(), os.fork
+def fork():
+    pid = real()
+    if not pid and os.getppid() == nursery:
+        os.kill(os.getpid(), 9)
+    return pid
+os.fork = fork
+code = sys.argv[3]
+sys.argv[:] = sys.argv[3:]
+exec(code)
+"""
+
+
 def test_stillborn_workers_give_a_clear_error(tmp_path: Path) -> None:
     """When no worker comes up the Batch ends with the reason instead of trying for ever."""
-    batch = Batch(num_workers=1, log_level="CRITICAL")
-    nursery = f.nursery_of(batch)
-    stop = threading.Event()
-
-    def killer() -> None:
-        while not stop.is_set():
-            f.kill(*f.children(nursery))
-
-    thread = threading.Thread(target=killer)
-    thread.start()
+    script = tmp_path / "python"
+    script.write_text(STILLBORN.format(python=sys.executable))
+    script.chmod(0o700)
+    batch = f.changed_batch(f"import alamo.manager.pool as p; p.sys.executable = {str(script)!r}")
     try:
-        f.until(lambda: not f.workers_of(batch))
-        task = batch.function(f.double, 3)
-        task.start()
         with pytest.raises(BatchBroken, match="workers in a row died while starting"):
-            task.result.get(timeout=60)
+            batch.function(f.double, 3).run(timeout=60)
     finally:
-        stop.set()
-        thread.join()
         batch.terminate()

@@ -230,7 +230,7 @@ def scribble_and_die(array: np.ndarray) -> None:
 
 def test_killed_in_the_task(batch: Batch) -> None:
     held: dict[int, np.ndarray] = {}
-    for round_ in range(3):
+    for round_ in range(2):
         base = 1000 * round_
         tasks = [batch.function(add_one, full(base + i)) for i in range(20)]
         fatal = [batch.function(scribble_and_die, full(-2)) for _ in range(2)]
@@ -258,6 +258,8 @@ def test_killed_with_results_recorded(batch: Batch) -> None:
 
 def killed_soon(array: np.ndarray, delay_s: float) -> np.ndarray:
     """SIGKILL comes while the result is made, written, recorded, or in a task behind."""
+    if not delay_s:
+        os.kill(os.getpid(), signal.SIGKILL)
     threading.Timer(delay_s, os.kill, (os.getpid(), signal.SIGKILL)).start()
     return array + 1
 
@@ -266,13 +268,14 @@ def test_killed_at_any_moment(batch: Batch) -> None:
     chance = random.Random(3)
     held: dict[int, np.ndarray] = {}
     lost = 0
-    for round_ in range(6):
+    for round_ in range(3):
         base = 1000 * round_
         tasks = []
         for i in range(40):
             value = full(base + i, ITEMS * 8)
             if i in (10, 25):
-                tasks.append(batch.function(killed_soon, value, chance.random() * 0.002))
+                delay_s = chance.random() * 0.002 * (i != 10)
+                tasks.append(batch.function(killed_soon, value, delay_s))
             else:
                 tasks.append(batch.function(add_one, value))
         batch.compile(tasks).start()
@@ -284,14 +287,14 @@ def test_killed_at_any_moment(batch: Batch) -> None:
         check(held)
         for value in chance.sample(sorted(held), len(held) // 2):
             del held[value]
-    assert 0 < lost < 60
+    assert 3 <= lost < 30
 
 
 def test_killed_from_outside(batch: Batch) -> None:
     """A task runs once or is blamed, also when its argument has been written over."""
     chance = random.Random(5)
     held: dict[int, np.ndarray] = {}
-    for round_ in range(5):
+    for round_ in range(3):
         base = 1000 * round_
         tasks = [batch.function(changed_in_place, full(base + i, ITEMS * 4), 1) for i in range(150)]
         batch.compile(tasks).start()
@@ -304,7 +307,7 @@ def test_killed_from_outside(batch: Batch) -> None:
             except WorkerLost:
                 continue
         check(held)
-    assert len(held) >= 5 * 140
+    assert len(held) >= 3 * 140
 
 
 # -- clients that go -----------------------------------------------------------------------------
@@ -336,4 +339,3 @@ def test_a_batch_that_has_ended(batch: Batch) -> None:
     check(read | {i + 11: task.result.get() for i, task in enumerate(tasks[10:])})
     del tasks, read
     gc.collect()
-    time.sleep(0)

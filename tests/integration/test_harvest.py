@@ -31,7 +31,7 @@ def test_an_outcome_is_not_held_up_by_a_long_task_behind_it(tmp_path: Path, ahea
         long = batch.function(_wait_for, str(go))
         behind = [batch.function(operator.add, i, 2) for i in range(40)]
         batch.compile([*short, long, *behind]).start()
-        assert [task.result.get(timeout=20) for task in short] == [i + 1 for i in range(ahead)]
+        assert [task.result.get(timeout=45) for task in short] == [i + 1 for i in range(ahead)]
         go.touch()
         assert long.result.get(timeout=60) is True
         assert [task.result.get(timeout=60) for task in behind] == [i + 2 for i in range(40)]
@@ -52,6 +52,6 @@ def _children(batch: Batch, go: str) -> list[object]:
         *[batch.function(operator.add, i, i) for i in range(20)],
     ]
     batch.compile(tasks).start()
-    first = tasks[0].result.get(timeout=20)
+    first = tasks[0].result.get(timeout=45)
     Path(go).touch()
     return [first, tasks[1].result.get(timeout=60), tasks[2].result.get(timeout=60)]

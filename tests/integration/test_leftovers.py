@@ -9,7 +9,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import _faults as f
@@ -22,8 +22,31 @@ def own_descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-def own_mappings() -> int:
-    return len(Path("/proc/self/maps").read_text().splitlines())
+def own_blocks() -> int:
+    """Shared memory that is mapped here."""
+    return sum("alamo-block" in line for line in Path("/proc/self/maps").read_text().splitlines())
+
+
+def own_children() -> int:
+    return len(f.children(os.getpid()))
+
+
+def wait_settled(state: Callable[[], tuple[int, ...]]) -> None:
+    """Until there has been no more than at an earlier look for a while: the least there is."""
+    least, since = state(), time.monotonic()
+
+    def settled() -> bool:
+        nonlocal least, since
+        now = state()
+        if now != least and no_more(now, least):
+            least, since = now, time.monotonic()
+        return now == least and time.monotonic() - since > 0.3
+
+    f.until(settled, "rest")
+
+
+def no_more(now: tuple[int, ...], before: tuple[int, ...]) -> bool:
+    return all(a <= b for a, b in zip(now, before, strict=True))
 
 
 def use(batch: Batch) -> None:
@@ -66,17 +89,15 @@ def test_many_batches_leave_nothing_in_the_client() -> None:
             del batch
             gc.collect()
 
-    def state() -> tuple[int, int, int]:
-        return own_descriptors(), threading.active_count(), len(f.children(os.getpid()))
+    def state() -> tuple[int, ...]:
+        return own_descriptors(), threading.active_count(), own_children(), own_blocks()
 
     one_of_each()
-    f.until(lambda: threading.active_count() == 1 or state())
-    before, mappings = state(), own_mappings()
+    wait_settled(state)
+    before = state()
     for _ in range(2):
         one_of_each()
-    f.until(lambda: state() <= before, "the state before", 5.0)
-    assert state() == before
-    assert own_mappings() < mappings + 40
+    f.until(lambda: no_more(state(), before), f"not more than {before}")
 
 
 def test_secondary_clients_leave_nothing() -> None:
@@ -91,18 +112,16 @@ def test_secondary_clients_leave_nothing() -> None:
             use(other)
             other.close()
 
+        def state() -> tuple[int, ...]:
+            gc.collect()
+            return own_descriptors(), len(os.listdir(f"/proc/{manager}/fd"))
+
         one()
-        gc.collect()
-        f.until(lambda: threading.active_count() <= 3)
-        before = own_descriptors(), len(os.listdir(f"/proc/{manager}/fd"))
+        wait_settled(state)
+        before = state()
         for _ in range(10):
             one()
-        gc.collect()
-        f.until(
-            lambda: (own_descriptors(), len(os.listdir(f"/proc/{manager}/fd"))) <= before,
-            f"{before}",
-            5.0,
-        )
+        f.until(lambda: no_more(state(), before), f"not more than {before}")
 
 
 def test_dead_workers_leave_nothing_in_the_manager() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
+import tracemalloc
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -81,20 +82,25 @@ def test_started_ones_stay(batch: Batch, dropped: list[int]) -> None:
 
 def test_memory_of_the_client_and_the_manager() -> None:
     with Batch(num_workers=1) as one:
-        manager, this = psutil.Process(one._client.manager_pid), psutil.Process()
+        manager = psutil.Process(one._client.manager_pid)
 
         def compile_some() -> None:
-            for _ in range(10):
-                whole = one.compile([one.function(work.same, "x" * 1000) for _ in range(10_000)])
+            for _ in range(5):
+                whole = one.compile([one.function(work.same, "x" * 20_000) for _ in range(500)])
                 assert whole.program is not None
             one.function(work.nothing).run()
 
         compile_some()
-        before = manager.memory_info().rss, this.memory_info().rss
-        for _ in range(3):
-            compile_some()
-        assert manager.memory_info().rss - before[0] < 60 * MIB  # each time it was sent 100
-        assert this.memory_info().rss - before[1] < 60 * MIB
+        before = manager.memory_info().rss
+        tracemalloc.start()
+        try:
+            for _ in range(3):
+                compile_some()
+            gc.collect()
+            assert tracemalloc.get_traced_memory()[0] < 20 * MIB
+        finally:
+            tracemalloc.stop()
+        assert manager.memory_info().rss - before < 100 * MIB  # it was sent 150
         assert len(one._client._programs) <= 2
 
 

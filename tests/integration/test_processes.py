@@ -126,7 +126,7 @@ def test_time_of_start_and_end() -> None:
         with Batch(num_workers=1) as one:
             assert one.function(work.same, 1).run() == 1
 
-    work.in_time(3, use)
+    work.in_time(10, use)
 
 
 def test_a_batch_made_inside_a_task(batch: Batch) -> None:

@@ -166,7 +166,7 @@ def test_all():
 """
 
 
-@pytest.mark.parametrize("mode", ["importlib", "prepend", "append"])
+@pytest.mark.parametrize("mode", ["importlib", "prepend"])
 def test_in_a_test_module_of_pytest(tmp_path: Path, mode: str) -> None:
     inner = tmp_path / "deep" / "inner"
     inner.mkdir(parents=True)

@@ -33,6 +33,7 @@ NOBODY = 65534
 def batch() -> Iterator[Batch]:
     """One for all: whatever strangers do to it, the next test finds it in good health."""
     with f.ended(Batch(num_workers=1, log_level="CRITICAL")) as batch:
+        assert healthy(batch)  # its worker is there: descriptors are counted below
         yield batch
 
 
@@ -384,7 +385,7 @@ def test_silent_strangers(batch: Batch) -> None:
 
 def test_strangers_that_say_nothing_are_sent_away() -> None:
     """After a while; here is a Batch with a shorter one."""
-    batch = f.changed_batch("import alamo.manager.door as d; d.PROOF_S = 0.3")
+    batch = f.changed_batch("import alamo.manager.door as d; d.PROOF_S = 2.0")
     with f.ended(batch), Stranger(address_of(batch)) as stranger:
         assert isinstance(stranger.next(), msg.Challenge)
         begin = time.monotonic()

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from alamo.batch.options import own_process
 from alamo.batch.process_options import (
     check_environment,
     check_options,
@@ -183,7 +184,8 @@ def _command(
     return command, environment
 
 
-def _as_process(call: Task, form: OutputForm) -> _Process:
+def _as_process(call: Any, form: OutputForm) -> _Process:
+    call.options = own_process(call.options)
     task = _Process(*msgspec.structs.astuple(call))
     task.form = form
     return task
@@ -205,7 +207,7 @@ def _argv(args: Any, shell: bool) -> tuple[tuple[Any, ...], str | None]:
     elif isinstance(args, AsyncDict):
         args = (args,)
     try:
-        argv = tuple([_text(part) for part in args])
+        argv = tuple([as_argument(part) for part in args])
     except TypeError as error:
         raise TypeError(f"args of process: {error}") from None
     if not argv:
@@ -213,7 +215,8 @@ def _argv(args: Any, shell: bool) -> tuple[tuple[Any, ...], str | None]:
     return ((_SHELL, "-c", *argv) if shell else argv), line
 
 
-def _text(part: Any) -> Any:
+def as_argument(part: Any) -> Any:
+    """An argument of a program, checked: text, or a handle to become one."""
     if isinstance(part, AsyncDict):
         return part
     if not isinstance(part, (str, bytes, os.PathLike)):
@@ -223,7 +226,7 @@ def _text(part: Any) -> Any:
         )
     text = os.fspath(part)
     if (b"\0" if isinstance(text, bytes) else "\0") in text:
-        raise ValueError(f"args of process: {text!r:.80} holds a null byte")
+        raise ValueError(f"an argument of a program, {text!r:.80}, holds a null byte")
     return text
 
 

@@ -65,9 +65,14 @@ def text_form(
     universal_newlines: bool | None,
     encoding: str | None,
     errors: str | None,
-    streams: Redirections,
+    streams: Redirections | None,
+    ranks: int = 0,
 ) -> OutputForm:
     """How the output is to be read.
+
+    Args:
+        streams: where it goes; ``None``: it is captured.
+        ranks: of a job, how many write.
 
     Raises:
         UsageError: the parameters contradict each other.
@@ -87,8 +92,9 @@ def text_form(
         errors or "backslashreplace",
         wanted is None or bool(wanted),
         bool(wanted or encoding or errors),
-        streams.stdout_path,
-        streams.stderr_path,
+        streams.stdout_path if streams is not None else "",
+        streams.stderr_path if streams is not None else "",
+        ranks,
     )
     return PLAIN if form == PLAIN else form
 

@@ -38,12 +38,15 @@ class AsyncDict(msgspec.Struct, frozen=True, eq=False, gc=False):
     task: Any
     stream: int
 
-    def get(self, tuid: int | None = None, timeout: float | None = None) -> Any:
+    def get(
+        self, tuid: int | None = None, timeout: float | None = None, *, rank: int | None = None
+    ) -> Any:
         """What the task returned or printed; waits for its end if necessary.
 
         Args:
             tuid: uid of a subtask; needed for a compiled task with more than one.
             timeout: seconds to wait; ``None`` waits for ever.
+            rank: of a job's stdout or stderr the part that this rank wrote; ``None``: all of it.
 
         Returns:
             The task's return value (the same object each time), or the text it printed (bytes,
@@ -55,7 +58,8 @@ class AsyncDict(msgspec.Struct, frozen=True, eq=False, gc=False):
             UpstreamFailed: a task whose output it needed had failed.
             WorkerLost: the process that ran it died.
             WaitTimeout: (a ``TimeoutError``) the time is over.
-            UsageError: the task has not been started, or ``tuid`` is missing or unknown.
+            UsageError: the task has not been started, or ``tuid`` is missing or unknown, or it
+                has no such ``rank``.
 
         Cost: 0.4 us for a result that is there.
         """
@@ -73,8 +77,10 @@ class AsyncDict(msgspec.Struct, frozen=True, eq=False, gc=False):
         if not program.has(element):
             program.client.waits.element(program, element, timeout)
         if self.stream == RESULT:
+            if rank is not None:
+                raise UsageError("rank= is for stdout and stderr; a job's result is one for all")
             return program.value(element)
-        return program.text(element, self.stream)
+        return program.text(element, self.stream, rank)
 
     def __reduce__(self) -> tuple[Any, ...]:
         compiler: Compiler | None = getattr(compiling, "compiler", None)

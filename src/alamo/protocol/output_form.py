@@ -19,6 +19,7 @@ class OutputForm(msgspec.Struct, frozen=True, gc=False):
         is_text: otherwise they are given as bytes.
         newlines: line ends become ``\\n``, as Popen's text mode makes them.
         stdout_path, stderr_path: files that the streams went to; empty when they were captured.
+        ranks: of a job, how many wrote; 0 for any other task.
 
     Example:
         >>> OutputForm().shown(b"caf\\xe9"), OutputForm("latin-1").shown(b"caf\\xe9")
@@ -31,6 +32,7 @@ class OutputForm(msgspec.Struct, frozen=True, gc=False):
     newlines: bool = False
     stdout_path: str = ""
     stderr_path: str = ""
+    ranks: int = 0
 
     def path(self, stream: int) -> str:
         """The file that a stream went to, or nothing."""

@@ -20,7 +20,7 @@ from typing import Any
 from alamo import linux
 from alamo.protocol.bindings import Binding
 from alamo.protocol.commands import Command
-from alamo.worker import bindings, output
+from alamo.worker import bindings, output, stats
 from alamo.worker.context import context
 from alamo.worker.surroundings import raw_environ
 
@@ -198,6 +198,8 @@ def _wait(pid: int, captured: Sequence[int]) -> int:
             if is_worker:  # a subreaper; elsewhere other children are somebody else's
                 linux.reap_ended(spared=pid)
         _, status, usage = os.wait4(pid, 0)
+        if usage.ru_maxrss:
+            stats.note_peak(usage.ru_maxrss << 10)
         if is_worker:
             linux.reap_ended()
     except BaseException:  # Ctrl-C where there is no worker around it

@@ -46,7 +46,7 @@ def run(command: Command, stdin: Any = None, env: Mapping[Any, Any] | None = Non
     if context.worker >= 0 and _is_plain(command):
         return _code(command, program, argv, cwd, _WORKERS, _WORKERS)
     with ExitStack() as files:
-        own = files.enter_context(_own_streams())
+        own = files.enter_context(own_streams())
         return _code(command, program, argv, cwd, _streams(command, own, files), own)
 
 
@@ -110,7 +110,7 @@ def _is_plain(command: Command) -> bool:
 
 
 @contextmanager
-def _own_streams() -> Iterator[Streams]:
+def own_streams() -> Iterator[Streams]:
     """Where nothing else is said: an empty stdin, and files that capture stdout and stderr.
 
     In a worker these are its own.  Elsewhere they are made, and what they hold goes to

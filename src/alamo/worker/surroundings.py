@@ -22,6 +22,7 @@ from typing import Any
 from alamo import linux
 from alamo.worker import output
 from alamo.worker.alert import alert
+from alamo.worker.stats import peak
 
 #: Changes that cannot be undone.
 _FOR_GOOD = (
@@ -77,7 +78,13 @@ class Surroundings:
         for name in ("write", "writev"):
             self._watch(os, name, self._wrote)
         output.watch_streams(self._touch_stream)
+        peak.tell = self._touch_stream
         os.register_at_fork(after_in_parent=self._touch, after_in_child=self._touch)
+
+    @property
+    def changed(self) -> bool:
+        """Whether a task called something that may have changed more than a stream."""
+        return self._changed
 
     def _touch(self, *_: Any) -> None:
         self.touched = self._changed = alert.raised = True
