@@ -188,7 +188,7 @@ def _spawn_as_other(
 def _wait(pid: int, captured: Sequence[int]) -> int:
     """The end of a child; meanwhile what it writes is kept within bounds, and orphans reaped."""
     global usage, peak_bytes
-    high_bytes, own_kib = 0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    high_bytes, own_kib = 0, own_peak_kib()
     is_worker = context.worker >= 0
     try:
         for _ in _looks(pid):
@@ -198,8 +198,6 @@ def _wait(pid: int, captured: Sequence[int]) -> int:
             if is_worker:  # a subreaper; elsewhere other children are somebody else's
                 linux.reap_ended(spared=pid)
         _, status, usage = os.wait4(pid, 0)
-        if usage.ru_maxrss:
-            stats.note_peak(usage.ru_maxrss << 10)
         if is_worker:
             linux.reap_ended()
     except BaseException:  # Ctrl-C where there is no worker around it
@@ -207,9 +205,18 @@ def _wait(pid: int, captured: Sequence[int]) -> int:
         with suppress(ChildProcessError):
             linux.reap(pid, _END_S)
         raise
-    # A spawned child is counted from when it still shared our memory, so this is never less.
     peak_bytes = usage.ru_maxrss << 10 if usage.ru_maxrss > own_kib else high_bytes
+    if peak_bytes and is_worker:
+        stats.note_peak(peak_bytes)
     return os.waitstatus_to_exitcode(status)
+
+
+def own_peak_kib() -> int:
+    """The most memory that this process has had; a child's ``ru_maxrss`` is never less.
+
+    For a spawned child is counted from when it still shared our memory.
+    """
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _high_water(pid: int) -> int:
