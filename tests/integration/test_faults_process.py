@@ -108,6 +108,17 @@ def test_sigterm_to_a_child_that_does_not_care(batch: Batch, tmp_path: Path) -> 
     assert failure(killed).returncode == -signal.SIGKILL
 
 
+def test_executables_go_before_workers_when_memory_runs_out(batch: Batch) -> None:
+    line = "cat /proc/self/oom_score_adj; (cat /proc/$$/oom_score_adj)"
+    for _ in range(4):
+        task = batch.process(line, shell=True)
+        task.run(timeout=PATIENCE_S)
+        assert task.stdout.get() == "1000\n1000\n"
+    assert {
+        int(Path(f"/proc/{pid}/oom_score_adj").read_text()) for pid in faults.workers_of(batch)
+    } == {800}
+
+
 # -- too much ------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 from collections.abc import Iterator
 
@@ -85,6 +86,16 @@ def test_children_that_are_not_the_workers_are_left_alone(captured: int) -> None
     other = subprocess.Popen([SHELL, "-c", "exit 5"])
     assert run("sleep 0.1; echo x; exit 3", captured) == (3, "x\n")
     assert other.wait() == 5
+
+
+def test_memory_is_the_childs_and_not_ours(captured: int) -> None:
+    ours = bytearray(b"x") * (64 << 20)
+    assert run("sleep 0.3", captured)[0] == 0
+    assert 0 < child.peak_bytes < 32 << 20
+    del ours
+    size = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10) + (64 << 20)
+    run(f"head -c {size} /dev/zero | tail -c {size} | wc -c", captured)
+    assert size < child.peak_bytes < 2 * size
 
 
 def test_without_a_descriptor_to_wait_with(monkeypatch: pytest.MonkeyPatch, captured: int) -> None:

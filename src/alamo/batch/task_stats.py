@@ -30,7 +30,9 @@ class TaskStats:
         pid: the worker process in which it ran.
         cpu_s: CPU seconds of all its threads, and of the child processes that it waited for or
             that were ended after it; ``None`` where the worker died and took that along.
-        peak_bytes: the most memory that an executable or a job had at once; ``None`` for others.
+        peak_bytes: the most memory that an executable had at once, or a process of it or of a
+            job that was larger; ``None`` for others, and where the system cannot tell: of one that
+            took less than its worker had ever taken and ended within some 20 ms, and of such jobs.
         attempts: how often it was started; the other figures are those of the last time.
         averaged_over: how many tasks the figures are the average of; 1: they are its own.
 

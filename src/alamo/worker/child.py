@@ -26,8 +26,10 @@ from alamo.worker.surroundings import raw_environ
 
 #: What children are bound to; ``None`` for what this process is bound to.
 binding: Binding | None = None
-#: Time and memory that the last child took, with those descendants that it waited for.
+#: Time that the last child took, with those descendants that it waited for.
 usage: resource.struct_rusage | None = None
+#: The most memory that the last child took, or one of those descendants; 0: nobody knows.
+peak_bytes = 0
 
 #: What Python ignores in this process and programs do not expect to be ignored.
 _RESTORED = [s for s in (getattr(signal, n, None) for n in ("SIGPIPE", "SIGXFSZ")) if s]
@@ -185,17 +187,17 @@ def _spawn_as_other(
 
 def _wait(pid: int, captured: Sequence[int]) -> int:
     """The end of a child; meanwhile what it writes is kept within bounds, and orphans reaped."""
-    global usage
+    global usage, peak_bytes
+    high_bytes, own_kib = 0, own_peak_kib()
     is_worker = context.worker >= 0
     try:
         for _ in _looks(pid):
             for stream in captured:
                 output.trim(stream)
+            high_bytes = max(high_bytes, _high_water(pid))
             if is_worker:  # a subreaper; elsewhere other children are somebody else's
                 linux.reap_ended(spared=pid)
         _, status, usage = os.wait4(pid, 0)
-        if usage.ru_maxrss:
-            stats.note_peak(usage.ru_maxrss << 10)
         if is_worker:
             linux.reap_ended()
     except BaseException:  # Ctrl-C where there is no worker around it
@@ -203,7 +205,24 @@ def _wait(pid: int, captured: Sequence[int]) -> int:
         with suppress(ChildProcessError):
             linux.reap(pid, _END_S)
         raise
+    peak_bytes = usage.ru_maxrss << 10 if usage.ru_maxrss > own_kib else high_bytes
+    if peak_bytes and is_worker:
+        stats.note_peak(peak_bytes)
     return os.waitstatus_to_exitcode(status)
+
+
+def own_peak_kib() -> int:
+    """The most memory that this process has had; a child's ``ru_maxrss`` is never less.
+
+    For a spawned child is counted from when it still shared our memory.
+    """
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _high_water(pid: int) -> int:
+    """The most memory that a process that runs has taken, in bytes."""
+    _, _, rest = linux.read_file(f"/proc/{pid}/status").partition(b"VmHWM:")
+    return int(rest.split(None, 1)[0]) << 10 if rest else 0
 
 
 def _looks(pid: int) -> Iterator[None]:

@@ -159,6 +159,7 @@ def _wait(process: subprocess.Popen[bytes], files: RankFiles, bystanders: frozen
         os.close(fd)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    if usage.ru_maxrss:  # the largest process of those that were waited for
+    # That of the largest process of those that were waited for.
+    if usage.ru_maxrss > child.own_peak_kib():
         stats.note_peak(usage.ru_maxrss << 10)
     return asked
