@@ -59,10 +59,11 @@ test: lint ## everything that must pass: lint and the tests
 	$(BIN)/python -m compileall -q src tests
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-demo: $(READY) $(if $(WORKFLOW),,$(EXTRAS)) ## replay a workflow, matrix powers, a million option prices
+demo: $(READY) $(if $(WORKFLOW),,$(EXTRAS)) ## replay a workflow, matrix powers, a million option prices, an MPI job
 	$(BIN)/python examples/replay_workflow.py $(WORKFLOW)
 	$(BIN)/python examples/matrix_powers.py
 	$(BIN)/python examples/monte_carlo.py
+	$(BIN)/python examples/mixed_mpi.py
 
 soak: $(READY) ## the long kill and churn runs, and examples for the property tests that no run had before
 	$(BIN)/python -m pytest -m soak --timeout 3600

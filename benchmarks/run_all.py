@@ -18,9 +18,11 @@ SCRIPTS = {
     "dag.py": ["--million"],
     "memory.py": [],
     "sleeps.py": [],
+    "processes.py": [],
     "arrays.py": [],
     "arrays_map.py": [],
     "latency.py": [],
+    "jobs.py": [],
 }
 
 

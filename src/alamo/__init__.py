@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from alamo.batch.array_view import Outcome as Outcome
+    from alamo.batch.attempts import Attempt as Attempt
     from alamo.batch.batch import AsyncDict as AsyncDict
     from alamo.batch.batch import AsyncValue as AsyncValue
     from alamo.batch.batch import Batch as Batch
@@ -26,19 +27,29 @@ if TYPE_CHECKING:
     from alamo.batch.batch import DataAccess as DataAccess
     from alamo.batch.batch import Task as Task
     from alamo.batch.batch import default_timeout as default_timeout
+    from alamo.batch.explaining import explain as explain
     from alamo.batch.many import ALL_COMPLETED as ALL_COMPLETED
     from alamo.batch.many import FIRST_COMPLETED as FIRST_COMPLETED
     from alamo.batch.many import FIRST_EXCEPTION as FIRST_EXCEPTION
     from alamo.batch.many import as_completed as as_completed
     from alamo.batch.many import wait as wait
+    from alamo.batch.retry import Retry as Retry
+    from alamo.batch.task_stats import TaskStats as TaskStats
     from alamo.errors import AlamoError as AlamoError
     from alamo.errors import AuthenticationFailed as AuthenticationFailed
     from alamo.errors import BatchBroken as BatchBroken
     from alamo.errors import GraphError as GraphError
+    from alamo.errors import JobFailed as JobFailed
+    from alamo.errors import MemoryLimitExceeded as MemoryLimitExceeded
+    from alamo.errors import PolicyError as PolicyError
+    from alamo.errors import ProcessFailed as ProcessFailed
     from alamo.errors import RemoteError as RemoteError
     from alamo.errors import SerializationError as SerializationError
     from alamo.errors import SubmitAfterClose as SubmitAfterClose
+    from alamo.errors import TaskCancelled as TaskCancelled
     from alamo.errors import TaskExit as TaskExit
+    from alamo.errors import TaskStopped as TaskStopped
+    from alamo.errors import TaskTimeout as TaskTimeout
     from alamo.errors import UpstreamFailed as UpstreamFailed
     from alamo.errors import UsageError as UsageError
     from alamo.errors import WaitTimeout as WaitTimeout
@@ -60,18 +71,29 @@ _BATCH = (
     "default_timeout",
 )
 _ARRAYS = ("Outcome",)
+_STATS = ("TaskStats",)
 _MANY = ("ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION", "as_completed", "wait")
 _EXECUTOR = ("AlamoExecutor", "ExecutorBroken")
+_OPTIONS = ("Retry",)
+_ATTEMPTS = ("Attempt",)
+_EXPLAINING = ("explain",)
 _POLICY = ("Policy",)
 _ERRORS = (
     "AlamoError",
     "AuthenticationFailed",
     "BatchBroken",
     "GraphError",
+    "JobFailed",
+    "ProcessFailed",
+    "MemoryLimitExceeded",
+    "PolicyError",
     "RemoteError",
     "SerializationError",
     "SubmitAfterClose",
+    "TaskCancelled",
     "TaskExit",
+    "TaskStopped",
+    "TaskTimeout",
     "UpstreamFailed",
     "UsageError",
     "WaitTimeout",
@@ -80,13 +102,17 @@ _ERRORS = (
 _HOME = (
     dict.fromkeys(_BATCH, "alamo.batch.batch")
     | dict.fromkeys(_ARRAYS, "alamo.batch.array_view")
+    | dict.fromkeys(_STATS, "alamo.batch.task_stats")
     | dict.fromkeys(_MANY, "alamo.batch.many")
     | dict.fromkeys(_EXECUTOR, "alamo.executor")
+    | dict.fromkeys(_OPTIONS, "alamo.batch.retry")
+    | dict.fromkeys(_ATTEMPTS, "alamo.batch.attempts")
+    | dict.fromkeys(_EXPLAINING, "alamo.batch.explaining")
     | dict.fromkeys(_POLICY, "alamo.policy")
     | dict.fromkeys(_ERRORS, "alamo.errors")
 )
 
-__all__ = ["__version__", *_BATCH, *_ARRAYS, *_MANY, *_EXECUTOR, *_POLICY, *_ERRORS]  # noqa: PLE0604
+__all__ = ["__version__", *_HOME]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:

@@ -6,12 +6,18 @@ exception that a user's own function raised is re-raised as itself and is not he
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from subprocess import CalledProcessError
+
 __all__ = [
     "AlamoError",
     "AuthenticationFailed",
     "BatchBroken",
     "GraphError",
+    "JobFailed",
     "MemoryLimitExceeded",
+    "PolicyError",
+    "ProcessFailed",
     "ProtocolError",
     "RemoteError",
     "SerializationError",
@@ -33,6 +39,10 @@ class AlamoError(Exception):
 
 class UsageError(AlamoError, RuntimeError):
     """The API was called in an order or with a value that cannot work."""
+
+
+class PolicyError(UsageError, ValueError):
+    """A ``Policy`` asks for what the Batch can never give; the message says what would fit."""
 
 
 class SubmitAfterClose(UsageError):
@@ -123,6 +133,60 @@ class TaskCancelled(TaskStopped):
 
 class MemoryLimitExceeded(TaskStopped, MemoryError):
     """A task took more memory than its ``Policy(memory=)``."""
+
+
+#: Lines of an executable's output that its error shows, and characters of its command line.
+_TAIL_LINES = 10
+_COMMAND_MAX = 1000
+
+
+class ProcessFailed(AlamoError, CalledProcessError):
+    """An executable ended with an exit code other than 0, or by a signal.
+
+    Attributes:
+        cmd: the command line as it was run.
+        returncode: its exit code; of one that a signal ended the signal's number, negative.
+        output, stdout, stderr: what it wrote, as the task's handles give it.
+    """
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        if len(text) > _COMMAND_MAX:
+            text = f"{text[: _COMMAND_MAX // 2]} [...] {text[-_COMMAND_MAX // 2 :]}"
+        for stream, written in (("stdout", self.stdout), ("stderr", self.stderr)):
+            if isinstance(written, bytes):
+                written = written.decode("utf-8", "backslashreplace")
+            lines = (written or "").splitlines()[-_TAIL_LINES:]
+            if lines:
+                text += f"\nlast lines of its {stream}:\n  " + "\n  ".join(lines)
+        return text
+
+
+class JobFailed(ProcessFailed):
+    """A rank of a job ended with an exit code other than 0 or by a signal, or its launcher failed.
+
+    Attributes:
+        cmd: what each rank ran.
+        returncode: the rank's exit code, or the launcher's; the number of a signal, negative.
+        rank: which rank it was; -1 when it was the launcher.
+        num_procs: how many ranks the job had.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        returncode: int = -1,
+        cmd: Sequence[str] = (),
+        rank: int = -1,
+        num_procs: int = 0,
+    ) -> None:
+        super().__init__(returncode, cmd)
+        self.message = message
+        self.rank = rank
+        self.num_procs = num_procs
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class TaskExit(AlamoError, RuntimeError):

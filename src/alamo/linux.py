@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import mmap
@@ -15,6 +16,10 @@ _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NAME = 15
 _F_SETSIG = 10
 _IONBF = 2
+
+_SYS_CLOSE_RANGE = 436  # on every architecture; C libraries before glibc 2.34 lack the function
+_CLOSE_RANGE_CLOEXEC = 4
+_FD_MAX = (1 << 32) - 1
 
 _MADV_DONTNEED = 4
 _MADV_POPULATE_WRITE = 23
@@ -104,6 +109,20 @@ def die_with_writer(pipe_fd: int) -> None:
             os._exit(1)
     except BlockingIOError:
         pass
+
+
+def close_on_exec(first: int) -> None:
+    """Have no program that is executed inherit descriptors from ``first`` on.
+
+    Cost: 1 us, as long as there are few.
+    """
+    if _libc.syscall(_SYS_CLOSE_RANGE, first, ctypes.c_uint(_FD_MAX), _CLOSE_RANGE_CLOEXEC) == 0:
+        return
+    for name in os.listdir("/proc/self/fd"):  # before Linux 5.11
+        fd = int(name)
+        if fd >= first:
+            with contextlib.suppress(OSError):  # that of the list itself
+                os.set_inheritable(fd, False)
 
 
 def leave_process_group() -> None:
@@ -239,21 +258,24 @@ def _all_pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
-def kill_tree(pid: int) -> None:
-    """SIGKILL a process and all its descendants, parents first so that none forks anew.
+def kill_tree(*pids: int) -> None:
+    """SIGKILL processes and all their descendants.
 
-    Those that it may not kill (they have become another user's) are left.
+    All are stopped first, parents before their children, so that none forks anew while others
+    die.  Those that it may not kill (they have become another user's) are left.
+
+    Cost: 50 us each of them.
     """
-    pending = [pid]
+    pending, stopped = list(pids), []
     while pending:
         victim = pending.pop()
-        for number in (signal.SIGSTOP, signal.SIGKILL):
-            try:
-                os.kill(victim, number)
-            except OSError:
-                break
-            if number == signal.SIGSTOP:
-                pending += children_of(victim)
+        with contextlib.suppress(OSError):
+            os.kill(victim, signal.SIGSTOP)
+            stopped.append(victim)
+            pending += children_of(victim)
+    for victim in stopped:
+        with contextlib.suppress(OSError):
+            os.kill(victim, signal.SIGKILL)
 
 
 def reap(pid: int, timeout_s: float) -> bool:
@@ -274,16 +296,38 @@ def reap(pid: int, timeout_s: float) -> bool:
     return True
 
 
+def reap_ended(spared: int = -1) -> bool:
+    """Reap the children that have ended; whether there are others.
+
+    A subreaper whose tasks make orphans has to: each of them is its zombie until then, and takes
+    one of the machine's process numbers.
+
+    Args:
+        spared: a child that is waited for elsewhere.  When it has ended others may be left too.
+
+    Cost: 1 us, and 3 for each of them.
+    """
+    while True:
+        try:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return False
+        if ended is None or ended.si_pid == spared:
+            return True
+        with contextlib.suppress(ChildProcessError):  # another thread waited for it
+            os.waitpid(ended.si_pid, os.WNOHANG)
+
+
 def end_children(timeout_s: float) -> None:
     """Kill and reap all children and their descendants; what cannot be killed is left."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
-        for child in children_of(os.getpid()):
-            kill_tree(child)
+        kill_tree(*children_of(os.getpid()))
         try:
             reap(-1, deadline - time.monotonic())
         except ChildProcessError:
             return
+        reap_ended()  # whoever ended meanwhile: a look at all children for each would be too much
 
 
 def kill_marked(mark: bytes) -> None:
@@ -318,3 +362,21 @@ def process_start_ticks(pid: int) -> int:
     except OSError:
         return 0
     return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def process_cpu_ns(pid: int) -> int:
+    """CPU time of a process's threads so far, in nanoseconds; -1 when it does not exist.
+
+    Cost: 0.5 us.
+
+    Example:
+        >>> process_cpu_ns(os.getpid()) > 0, process_cpu_ns(-1)
+        (True, -1)
+    """
+    if pid <= 0:
+        return -1
+    try:
+        # What clock_getcpuclockid(3) makes of a pid: its clock by the scheduler's count.
+        return time.clock_gettime_ns((~pid << 3) | 2)
+    except OSError:
+        return -1

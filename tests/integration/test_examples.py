@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from _mpi import needs_mpi4py
 
 import _documents as documents
 from alamo import Batch
@@ -36,7 +37,7 @@ def load(name: str) -> ModuleType:
     return module
 
 
-def run_script(path: Path, *arguments: str | Path, cwd: Path) -> str:
+def run_script(path: Path, *arguments: str | Path | int, cwd: Path) -> str:
     """Run a script as a user does and return what it printed."""
     command = [sys.executable, str(path), *map(str, arguments)]
     done = subprocess.run(
@@ -220,3 +221,14 @@ def test_monte_carlo_notices_a_wrong_value(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(module, "black_scholes", lambda: 9.0)
     monkeypatch.setattr(sys, "argv", ["monte_carlo.py", "3000"])
     assert module.main() == 1
+
+
+# -- mixed_mpi -------------------------------------------------------------------------------
+
+
+@needs_mpi4py
+@pytest.mark.parametrize("readings", [3, 5000])
+def test_functions_a_program_and_a_job_in_one(tmp_path: Path, readings: int) -> None:
+    printed = run_script(EXAMPLES / "mixed_mpi.py", readings, cwd=tmp_path)
+    assert "rank 3 of 4" in printed
+    assert f"count {readings:,}" in printed

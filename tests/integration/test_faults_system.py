@@ -275,7 +275,7 @@ def test_a_nursery_that_cannot_start() -> None:
 
 def test_a_manager_that_fails(tmp_path: Path) -> None:
     """A bug in it ends the Batch in good order: every wait gets the reason, nothing is left."""
-    code = "import alamo.manager.service as s; s.Service._skipped = lambda *_: 1 / 0"
+    code = "import alamo.manager.forwarding as m; m.Forwarder.skipped = lambda *_: 1 / 0"
     batch = f.changed_batch(code)
     log = str(tmp_path / "log")
     running = batch.function(f.noted_pid_then_sleep, log)

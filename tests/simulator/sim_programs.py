@@ -7,14 +7,18 @@ from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from sim_terms import Machine, make_terms
+
 from alamo.core.access import WHOLE, DataAccess
 from alamo.core.edges import INDEX
 from alamo.core.graph import ranks as longest_paths
 from alamo.core.hazards import HazardTracker
-from alamo.core.states import DONE, FAILED, SKIPPED
+from alamo.core.states import CANCELLED, DONE, FAILED, SKIPPED
+from alamo.core.terms import DEFAULT_TERMS, ONE_CORE, Need, Terms
 
 ORDER_ONLY = 0x8000_0000
 DEPTH_MAX = 5
+FOR_EVER_S = 1e9
 
 Page = tuple[int, bytes, bytes, tuple[int, ...]]
 
@@ -31,6 +35,9 @@ class Spec:
     ``None`` for a program whose edges come from no accesses.  ``growth`` are pages that come while
     it runs; without ``growing`` it may be done before they do.  ``gates`` are arrays, by the
     element that stands for each; ``breaks_off``: of an array, not all that was to come will.
+    ``terms`` by number, ``term_of`` each element; ``flaky``: of how many attempts each fails;
+    ``limits``: elements that run for ever unless they are stopped after so many seconds.
+    ``cancels``: when which elements are cancelled, ``None`` being all.
     """
 
     kind: str
@@ -50,6 +57,14 @@ class Spec:
     dropped_after_s: float | None = None
     gates: dict[int, Spec] = field(default_factory=dict)
     breaks_off: bool = False
+    terms: list[Terms] = field(default_factory=lambda: [DEFAULT_TERMS])
+    term_of: list[int] = field(default_factory=list)
+    flaky: dict[int, int] = field(default_factory=dict)
+    limits: dict[int, float] = field(default_factory=dict)
+    cancels: list[tuple[float, list[int] | None]] = field(default_factory=list)
+
+    def need_of(self, element: int) -> Need:
+        return self.terms[self.term_of[element]].need if self.term_of else ONE_CORE
 
     @property
     def count(self) -> int:
@@ -62,21 +77,27 @@ class Spec:
         return [entry & INDEX for entry in self.rows[element]]
 
 
-def outcomes_of(spec: Spec, failed: set[int]) -> tuple[list[int], list[set[int]]]:
-    """The final state of each element if exactly ``failed`` fail among those that run, and the
-    failures that each depends on: a walk along the edges in program order."""
+def outcomes_of(
+    spec: Spec, failed: set[int], cancelled: set[int]
+) -> tuple[list[int], list[set[int]]]:
+    """The final state of each element if exactly ``failed`` fail among those that run and
+    ``cancelled`` never do, and the failures that each depends on: a walk along the edges in
+    program order."""
     state: list[int] = []
     roots: list[set[int]] = []
     for element in range(spec.count):
         because: set[int] = set()
         for before in spec.data_predecessors(element):
-            because |= {before} if state[before] == FAILED else roots[before]
+            because |= {before} if state[before] in (FAILED, CANCELLED) else roots[before]
         roots.append(because)
-        state.append(SKIPPED if because else FAILED if element in failed else DONE)
+        if element in cancelled:
+            state.append(CANCELLED)
+        else:
+            state.append(SKIPPED if because else FAILED if element in failed else DONE)
     return state, roots
 
 
-def outcomes_by_access(spec: Spec, failed: set[int]) -> list[int]:
+def outcomes_by_access(spec: Spec, failed: set[int], cancelled: set[int]) -> list[int]:
     """The same from the accesses alone, without looking at an edge."""
     assert spec.reads is not None
     assert spec.writes is not None
@@ -84,8 +105,11 @@ def outcomes_by_access(spec: Spec, failed: set[int]) -> list[int]:
     state: list[int] = []
     for element in range(spec.count):
         needed = [state[writer[c]] for c in spec.reads[element] if c in writer]
-        lacks = FAILED in needed or SKIPPED in needed
-        state.append(SKIPPED if lacks else FAILED if element in failed else DONE)
+        lacks = not {FAILED, SKIPPED, CANCELLED}.isdisjoint(needed)
+        if element in cancelled:
+            state.append(CANCELLED)
+        else:
+            state.append(SKIPPED if lacks else FAILED if element in failed else DONE)
         for channel in spec.writes[element]:
             writer[channel] = element
     return state
@@ -280,6 +304,25 @@ def add_gates(rng: random.Random, spec: Spec, crash_share: float) -> None:
         spec.crashes.discard(element)
 
 
+def add_limits(rng: random.Random, spec: Spec) -> None:
+    """Some elements run for ever, or longer than they may."""
+    for element in range(spec.count):
+        if element not in spec.joins and element not in spec.gates and rng.random() < 0.05:
+            spec.limits[element] = rng.choice((1e-5, 1e-3)) * rng.random()
+            if element not in spec.children and rng.random() < 0.7:
+                spec.durations[element] = FOR_EVER_S
+
+
+def add_cancels(rng: random.Random, spec: Spec, after_s: float) -> None:
+    """Their client does not want some of the elements any more, or none."""
+    for _ in range(rng.choice((1, 1, 3))):
+        elements = None
+        if rng.random() < 0.7:
+            some = rng.choice((1, 3, max(1, spec.count // 2)))
+            elements = [rng.randrange(spec.count + 2) for _ in range(some)]
+        spec.cancels.append((rng.choice((0.0, 1.0, 1.0)) * rng.random() * after_s, elements))
+
+
 KINDS = (plain, plain, by_access, by_access, by_access, by_edges, by_edges, by_shape)
 
 
@@ -289,6 +332,10 @@ def make_program(
     depth: int = 0,
     nested_share: float = 0.0,
     crash_share: float = 0.0,
+    machine: Machine | None = None,
+    terms_share: float = 0.0,
+    stop_share: float = 0.0,
+    cancel_share: float = 0.0,
 ) -> Spec:
     """A program of up to ``size`` elements, with the programs that its elements submit."""
     n = rng.choice((0, 1, 2, size // 4, size, size)) if depth == 0 else rng.randint(0, 4)
@@ -305,11 +352,20 @@ def make_program(
             spec.crashes.add(element)
         if depth < DEPTH_MAX and rng.random() < nested_share and element not in spec.joins:
             spec.children[element] = [
-                make_program(rng, size, depth + 1, nested_share * 2, crash_share)
+                make_program(
+                    rng, size, depth + 1, nested_share * 2, crash_share, machine, terms_share
+                )
                 for _ in range(rng.choice((1, 1, 2)))
             ]
     if spec.kind != "plain" and rng.random() < 0.4:
         add_gates(rng, spec, crash_share)
     if rng.random() < 0.12:
         spec.dropped_after_s = rng.choice((0.0, 1.0, 1.0)) * rng.random() * scale_s * (n + 1)
+    for one in (spec, *spec.gates.values()):
+        if machine is not None and rng.random() < terms_share:
+            make_terms(rng, one, machine, rng.choice((0.0, 0.3, 1.0)), rng.choice((0.0, 0.5)))
+        if rng.random() < cancel_share:
+            add_cancels(rng, one, scale_s * (n + 1))
+        if rng.random() < stop_share:
+            add_limits(rng, one)
     return spec

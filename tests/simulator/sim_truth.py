@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from sim_programs import Spec, outcomes_by_access, outcomes_of
 
-from alamo.core.states import DEALT, DONE, FAILED, LEGAL_MOVES, NAMES, PENDING, SKIPPED
+from alamo.core.states import (
+    CANCELLED,
+    DEALT,
+    DONE,
+    FAILED,
+    LEGAL_MOVES,
+    NAMES,
+    PENDING,
+    SKIPPED,
+)
 
 if TYPE_CHECKING:
     from simulator import World
@@ -20,7 +29,10 @@ class ProgramTruth:
         state: of each element as the client knows it, moved by legal moves only.
         ended: elements that ran to their end, told or not.
         spared: elements that may begin although the program has been dropped.
+        asked: elements that shall be cancelled; called_off: all, with those to come.
+        attempt: how often elements have failed that were tried again.
         arrays: of each gate the program behind it; ``gate``: of such a one where it stands.
+        is_skipped: it stands behind a gate that was skipped.
     """
 
     def __init__(
@@ -40,13 +52,17 @@ class ProgramTruth:
         self.ended: set[int] = set()
         self.spared: set[int] = set()
         self.failed: set[int] = set()
+        self.asked: set[int] = set()
+        self.called_off = False
+        self.attempt: dict[int, int] = {}
         self.arrays: dict[int, ProgramTruth] = {}
         self.gate: tuple[ProgramTruth, int] | None = None
-        self.is_sealed = False
+        self.is_sealed = self.is_skipped = False
         self._entered: set[int] = set()
         self.orphans: dict[int, list[ProgramTruth]] = {}
         self._holder: dict[int, int] = {}
         self._roots: dict[int, int] = {}
+        self._failing: set[int] = set()
         self._closed: set[int] = set()
         self._expected = self._expected_versions()
         self._value: dict[int, int] = {}
@@ -60,9 +76,11 @@ class ProgramTruth:
 
     # -- what the scheduler and the workers do -----------------------------------------
 
-    def dealt(self, elements: Iterable[int], worker: int, fused: bool) -> None:
+    def dealt(self, elements: Sequence[int], worker: int, fused: bool) -> None:
         assert not self.is_done
         assert not self.dropped, "an element of a dropped program is dealt"
+        assert not self.called_off
+        assert self.asked.isdisjoint(elements), "an element is dealt that was cancelled"
         inside: set[int] = set()
         depends = False
         for element in elements:
@@ -107,9 +125,10 @@ class ProgramTruth:
         array = self.arrays[element]
         assert not self.is_done
         assert inner in (None, array)
-        assert array.dropped or array.is_sealed, f"{where} ends before it is known what comes"
+        over = array.dropped or array.called_off
+        assert over or array.is_sealed, f"{where} ends before it is known what comes"
         assert array.dropped or not array.open_elements(), f"{where} ends before its elements"
-        due = bool(array.failed or array.dropped or array.spec.breaks_off)
+        due = bool(array.failed or over or CANCELLED in array.state or array.spec.breaks_off)
         assert failed == due, f"{where} failed: {failed}, not {due}"
         if failed:
             self.failed.add(element)
@@ -130,7 +149,8 @@ class ProgramTruth:
         writes = self.spec.writes[element]
         for channel in self.spec.reads[element]:
             seen, due = self._value.get(channel, -1), self._expected[element][channel]
-            assert seen == due, f"{where} reads channel {channel} of {seen}, not of {due}"
+            again = seen == element and element in self.attempt
+            assert again or seen == due, f"{where} reads channel {channel} of {seen}, not of {due}"
         for channel, mode in (
             *((c, False) for c in self.spec.reads[element] if c not in writes),
             *((c, True) for c in writes),
@@ -139,23 +159,37 @@ class ProgramTruth:
             assert not (using and (mode or any(using.values()))), f"{where} races on {channel}"
             using[element] = mode
 
-    def end(self, element: int) -> bool:
+    def end(self, element: int, stopped: bool = False) -> bool:
         """It ran to its end; returns whether it succeeded."""
         self.ended.add(element)
-        self._closed.add(element)
-        if element in self.spec.fails:
-            self.failed.add(element)
         self._leave_channels(element)
-        return element not in self.failed
+        attempt = self.attempt.get(element, 0)
+        ok = element not in self.spec.fails and attempt >= self.spec.flaky.get(element, 0)
+        if ok and not stopped:
+            self._closed.add(element)
+            return True
+        self._failing.add(element)
+        return False
 
-    def killed(self, element: int) -> None:
+    def killed(self, element: int, again: bool) -> None:
         """Its worker died under it."""
-        self.failed.add(element)
-        self._closed.add(element)
         self._leave_channels(element)
+        if again:
+            self._try_again(element)
+        else:
+            self.failed.add(element)
+            self._closed.add(element)
         for child in self.orphans.get(element, ()):
             if self.world.rng.random() < 0.7:
                 self.world.after(self.world.delay_s(), lambda child=child: self.world.drop(child))
+
+    def _try_again(self, element: int) -> None:
+        attempt = self.attempt[element] = self.attempt.get(element, 0) + 1
+        assert attempt <= self.spec.terms[self.spec.term_of[element]].retries
+        assert element not in self.asked
+        self.begun.discard(element)
+        self.ended.discard(element)
+        self._failing.discard(element)
 
     def _leave_channels(self, element: int) -> None:
         if self.spec.writes is None or self.spec.reads is None:
@@ -165,24 +199,64 @@ class ProgramTruth:
         for channel in self.spec.writes[element]:
             self._value[channel] = element
 
-    def reported(self, element: int) -> None:
+    def reported(self, element: int, again: bool) -> None:
         """Its result reached the client."""
         assert element in self.ended
         assert not self.is_done
-        self._move(element, FAILED if element in self.failed else DONE)
+        if again:
+            assert element in self._failing
+            self._try_again(element)
+            self._move(element, PENDING)
+        elif element in self._failing:
+            self.failed.add(element)
+            self._closed.add(element)
+            self._move(element, FAILED)
+        else:
+            self._move(element, DONE)
         del self._holder[element]
 
-    def lost(self, element: int, worker: int) -> None:
+    def lost(self, element: int, worker: int, again: bool) -> None:
         where = f"{self.number}:{element}"
         assert self._holder.pop(element) == worker
-        assert element in self.failed, f"{where} is said to be lost"
+        assert again != (element in self.failed), f"{where} is said to be lost"
         assert element not in self.ended
-        self._move(element, FAILED)
+        self._move(element, PENDING if again else FAILED)
 
-    def check_lost(self, element: int) -> None:
+    def check_lost(self, element: int, worker: int, again: bool) -> None:
         """After the loss of its worker was told: the running element has failed, no other."""
         where = f"{self.number}:{element}"
-        assert self.state[element] == FAILED, f"the loss of {where} was not told"
+        told = self._holder.get(element) != worker and (again or self.state[element] == FAILED)
+        assert told, f"the loss of {where} was not told"
+
+    def cancel(self, elements: list[int] | None) -> None:
+        """Its client asks for it; what stands behind gates goes with them."""
+        if self.dropped or self.called_off or self.is_done:
+            return
+        if elements is None:
+            self.called_off = True
+        chosen = range(self.sent) if elements is None else elements
+        for element in chosen:
+            if element < self.sent and self.state[element] in (PENDING, DEALT):
+                if element in self.arrays:
+                    self.arrays[element].cancel(None)
+                self.asked.add(element)
+
+    def check_cancelled(self) -> None:
+        """What was asked not to run and is at no worker has been cancelled; a gate may be open."""
+        if self.dropped:
+            return
+        for element in self.asked:
+            if element not in self.spec.joins and element not in self.arrays:
+                where = f"{self.number}:{element}"
+                assert self.state[element] != PENDING, f"{where} is not cancelled"
+
+    def cancelled(self, element: int) -> None:
+        assert element in self.asked, f"{self.number}:{element} was not asked to be cancelled"
+        assert element not in self.begun
+        assert element not in self.spec.joins
+        assert element not in self.arrays or element not in self._entered
+        assert not self.is_done
+        self._move(element, CANCELLED)
 
     def unheld(self, worker: int) -> None:
         """The worker is gone: what it had not begun is to run elsewhere."""
@@ -200,20 +274,22 @@ class ProgramTruth:
         self._roots[element] = root
         if element in self.arrays:
             assert element not in self._entered, f"{where} is skipped and has begun"
-            self.arrays[element].dropped = True
-        assert self.state[root] == FAILED, f"{where} is skipped because of {root}"
+            array = self.arrays[element]
+            array.is_skipped = not array.dropped
+            array.dropped = True
+        assert self.state[root] in (FAILED, CANCELLED), f"{where} is skipped because of {root}"
         for before in self.spec.predecessors(element):
             assert self._is_closed(before), f"{where} is skipped before {before} has ended"
 
     def _is_closed(self, element: int) -> bool:
-        """Ran to its end; or is skipped or a join, and all before it is closed."""
+        """Ran to its end; or is skipped, cancelled or a join, and all before it is closed."""
         stack = [element]
         while stack:
             at = stack[-1]
             if at in self._closed:
                 stack.pop()
                 continue
-            if self.state[at] != SKIPPED and at not in self.spec.joins:
+            if self.state[at] not in (SKIPPED, CANCELLED) and at not in self.spec.joins:
                 return False
             more = [b for b in self.spec.predecessors(at) if b not in self._closed]
             if not more:
@@ -245,8 +321,10 @@ class ProgramTruth:
         if self.dropped:
             return
         spec = self.spec
-        assert self.sent == spec.count or (spec.growth and not spec.growing)
-        states, roots = outcomes_of(spec, self.failed)
+        whole = self.sent == spec.count
+        assert whole or self.called_off or (spec.growth and not spec.growing)
+        cancelled = {e for e, state in enumerate(self.state) if state == CANCELLED}
+        states, roots = outcomes_of(spec, self.failed, cancelled)
         for element in range(self.sent):
             if element in spec.joins:
                 continue
@@ -256,8 +334,8 @@ class ProgramTruth:
                 assert self._roots[element] in roots[element], f"{where} has a wrong root"
         if spec.writes is None:
             return
-        for element, state in enumerate(outcomes_by_access(spec, self.failed)):
-            assert element in spec.joins or state == states[element]
+        for element, state in enumerate(outcomes_by_access(spec, self.failed, cancelled)):
+            assert element >= self.sent or element in spec.joins or state == states[element]
         last: dict[int, int] = {}
         for element in sorted(self._entered):
             last.update(dict.fromkeys(spec.writes[element], element))

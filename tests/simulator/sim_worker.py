@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from sim_programs import FOR_EVER_S
 from sim_truth import ProgramTruth
 
 from alamo.core import events as ev
+from alamo.core.terms import PLAIN, Binding, Grant
 
 if TYPE_CHECKING:
     from simulator import World
@@ -27,6 +29,7 @@ class SimChunk:
     elements: tuple[int, ...]
     fused: bool
     epoch: int
+    grant: Grant | None = None
 
 
 class SimWorker:
@@ -39,14 +42,16 @@ class SimWorker:
         may_begin_late: it was about to begin an element when slots were taken away.
     """
 
-    def __init__(self, world: World, number: int) -> None:
+    def __init__(self, world: World, number: int, binding: Binding = PLAIN) -> None:
         self.world = world
         self.number = number
+        self.binding = binding
         self.alive = True
         self.next_seq = 0
         self.begun = False
         self.limit = NO_LIMIT
         self.running: tuple[ProgramTruth, int] | None = None
+        self.grant: Grant | None = None
         self.blocked = False
         self.may_begin_late = False
         # The process.
@@ -119,6 +124,7 @@ class SimWorker:
     def _cut(self, chunk: SimChunk, position: int) -> None:
         keep = max(position, self._reported[chunk.number])
         chunk.program.taken_back(chunk.elements[keep:])
+        self.world.count("taken back", len(chunk.elements) - keep)
         chunk.elements = chunk.elements[:keep]
         if len(chunk.elements) == self._reported[chunk.number]:
             del self._dealt[chunk.number]
@@ -147,14 +153,17 @@ class SimWorker:
         chunk = self._dealt[number]
         assert self._reported[number] == first
         self._reported[number] = upto
+        left = self.world.scheduler.programs[chunk.program.number].retries_left
+        again = tuple(p for p in failed if left(chunk.elements[p]))
+        self.world.count("again", len(again))
         for position in range(first, upto):
-            chunk.program.reported(chunk.elements[position])
+            chunk.program.reported(chunk.elements[position], position in again)
         if failed and chunk.fused and upto < len(chunk.elements):
             self._halts = True
             self.world.count("stops at a failure")
         if (failed and chunk.fused) or upto == len(chunk.elements):
             self._cut(chunk, upto)
-        event = ev.ChunkFinished(self.number, number, upto, tuple(failed), elapsed_s)
+        event = ev.ChunkFinished(self.number, number, upto, tuple(failed), elapsed_s, again)
         self.world.drive(event)
         share = self.world.settings.duplicate_share
         self._old_reports.append(event)
@@ -169,6 +178,22 @@ class SimWorker:
         self.limit = NO_LIMIT
         self._taken_back(seq)
         self.world.drive(ev.WorkerResumed(self.number))
+
+    def stop(self, seq: int) -> None:
+        """Stop the element that runs there: it ends, or its worker is killed after a grace."""
+        ends = [chunk.seq + len(chunk.elements) for chunk in self._dealt.values()]
+        assert max(ends, default=0) <= seq + 1, "a stop that could hit what runs behind"
+        grace_s = self.world.rng.choice((0.0, 1e-4, 1e-2))
+
+        def kill() -> None:
+            if self.alive and self.begun and self.next_seq == seq:
+                self.world.count("stops")
+                if self.blocked or self.world.rng.random() < 0.5:
+                    self.die()
+                else:
+                    self._end(stopped=True)
+
+        self.world.after(grace_s, kill)
 
     # -- messages from the process -----------------------------------------------------
 
@@ -199,6 +224,13 @@ class SimWorker:
 
     def executes(self) -> bool:
         return self.alive and self.begun and not self.blocked
+
+    def cores_running(self) -> int:
+        return (self.grant.cores if self.grant is not None else 1) if self.executes() else 0
+
+    def cores_dealt(self) -> int:
+        grants = [chunk.grant for chunk in self._dealt.values()]
+        return max(grant.cores if grant is not None else 1 for grant in grants)
 
     def _arrive(self) -> None:
         self._queue.append(self._inbox.popleft())
@@ -239,23 +271,39 @@ class SimWorker:
     def _begin(self, program: ProgramTruth, element: int) -> None:
         self.begun = True
         self.running = (program, element)
+        assert self._chunk is not None
+        self.grant = self._chunk.grant
         self.world.say(f"      worker {self.number} begins {program.number}:{element}")
         self.world.check_running(self)
         program.begin(element, self.number)
         duration_s = program.spec.durations[element]
         if element in program.spec.crashes:
             self.world.after(duration_s * self.world.rng.random(), self.die)
+        seq = self.next_seq
+        if element in program.spec.limits:
+            limit_s = program.spec.limits[element]
+            self.world.after(limit_s, lambda: self._time_is_up(seq))
         if element in program.spec.children:
-            self.world.after(duration_s / 2, self._submit)
+            self.world.after(duration_s / 2, lambda: self._submit(seq))
         else:
-            self.world.after(duration_s, self._end)
+            self.world.after(duration_s, lambda: self._end(seq))
 
-    def _end(self) -> None:
-        if not self.alive:
+    def _time_is_up(self, seq: int) -> None:
+        """The shell looks at a timer: the element that it was for may have ended, or it looks at
+        the cell too early."""
+        due = self.begun and self.next_seq == seq
+        if self.number in self.world.workers and (due or self.world.rng.random() < 0.1):
+            self.world.count("StopAsked")
+            self.world.drive(ev.StopAsked(self.number, seq))
+
+    def _end(self, seq: int | None = None, stopped: bool = False) -> None:
+        if not self.alive or seq not in (None, self.next_seq) or not self.begun:
             return
         assert self.running is not None
         program, element = self.running
-        ok = program.end(element)
+        for_ever = program.spec.durations[element] >= FOR_EVER_S
+        assert stopped or not for_ever, f"{program.number}:{element} is not stopped"
+        ok = program.end(element, stopped)
         self.running, self.begun = None, False
         self._position += 1
         self.next_seq += 1
@@ -289,9 +337,9 @@ class SimWorker:
 
     # -- tasks that submit and wait ----------------------------------------------------
 
-    def _submit(self) -> None:
+    def _submit(self, seq: int) -> None:
         """The running task submits programs and waits for all of them."""
-        if not self.alive:
+        if not self.alive or self.next_seq != seq or not self.begun:
             return
         assert self.running is not None
         world, (program, element) = self.world, self.running
@@ -307,12 +355,12 @@ class SimWorker:
             if not left and self.alive:
                 self.blocked = False
                 self._send(self._unblocked)
-                world.after(program.spec.durations[element] / 2, self._end)
+                world.after(program.spec.durations[element] / 2, lambda: self._end(seq))
 
         children = [
             world.submit(s, child_done, world.delay_s()) for s in program.spec.children[element]
         ]
-        program.orphans[element] = children
+        program.orphans.setdefault(element, []).extend(children)
 
     def _blocked(self) -> None:
         self.known_blocked = True

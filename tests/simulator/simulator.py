@@ -19,17 +19,19 @@ import random
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Any
 
 from sim_programs import Page, Spec, make_program
+from sim_terms import Machine, check_grant, check_in_use, column_of
 from sim_truth import ProgramTruth
 from sim_worker import SimChunk, SimWorker
 
 from alamo.core import chunks
 from alamo.core import events as ev
 from alamo.core.scheduler import Scheduler
+from alamo.core.terms import PLAIN, Binding
 
 TRACE_LINES = 60
 SCALES_MAX = 100
@@ -54,6 +56,10 @@ class Settings:
     duplicate_share: float = 0.0
     pause_share: float = 0.0
     scale_every_s: float = 0.0
+    terms_share: float = 0.0
+    stop_share: float = 0.0
+    cancel_share: float = 0.0
+    machine: Machine = field(default_factory=Machine)
     flush_share: float = 0.3
     stops_at_last: bool = False
     first_size: int = 16  # what is not measured yet comes in larger chunks, to be cut more often
@@ -64,8 +70,9 @@ class Settings:
         programs, size = rng.choice(
             ((1, size * 4), (1, size), (2, size), (4, size), (8, size // 3))
         )
+        slots = rng.choice((1, 1, 2, 2, 3, 5, 8))
         return Settings(
-            slots=rng.choice((1, 1, 2, 2, 3, 5, 8)),
+            slots=slots,
             programs=programs,
             size=size,
             latency_s=rng.choice((1e-6, 3e-5, 3e-4, 3e-3)),
@@ -79,6 +86,10 @@ class Settings:
             first_size=rng.choice((chunks.FIRST_SIZE, 2, 16)),
             pause_share=rng.choice((0.0, 0.0, 0.5)),
             scale_every_s=rng.choice((0.0, 0.0, 0.002, 0.01, 0.1)),
+            terms_share=rng.choice((0.0, 0.0, 0.5, 1.0)),
+            stop_share=rng.choice((0.0, 0.0, 0.3)),
+            cancel_share=rng.choice((0.0, 0.0, 0.3)),
+            machine=Machine.drawn(rng, slots),
         )
 
 
@@ -134,8 +145,20 @@ class World:
         settings = self.settings
         for _ in range(settings.slots):
             self._spawn()
+        found = settings.machine
+        self.drive(ev.MachineFound(found.gpus, found.memory_bytes, found.cpus))
         specs = self.specs or [
-            make_program(self.rng, settings.size, 0, settings.nested_share, settings.crash_share)
+            make_program(
+                self.rng,
+                settings.size,
+                0,
+                settings.nested_share,
+                settings.crash_share,
+                settings.machine,
+                settings.terms_share,
+                settings.stop_share,
+                settings.cancel_share,
+            )
             for _ in range(settings.programs)
         ]
         for spec in specs:
@@ -166,13 +189,21 @@ class World:
             self.say(f"    < {signature(effect)}")
             self.count(type(effect).__name__)
             getattr(self, f"_do_{type(effect).__name__}")(effect)
-        pool = self.scheduler.pool
-        if any(program.queued for program in self.scheduler.programs.values()):
+        self._check_dealing(effects)
+        for program in self.programs.values():
+            if program.asked and not program.is_done:
+                program.check_cancelled()
+        self._driving = False
+
+    def _check_dealing(self, effects: list[ev.Effect]) -> None:
+        """Nobody idles while work is ready, and no more are dealt to than there are slots."""
+        pool, queues = self.scheduler.pool, self.scheduler.queues
+        if queues.plain and not queues.by_need:
             assert pool.next_free() is None, "work is ready, a worker is free, nothing is dealt"
         if any(type(effect) is ev.Deal for effect in effects):
             busy = [w for w in self.workers.values() if w.owes() and not w.known_blocked]
-            assert len(busy) <= self.slots, "more are dealt to than there are slots"
-        self._driving = False
+            cores = sum(w.cores_dealt() for w in busy)
+            assert cores <= self.slots, "more are dealt to than there are slots"
 
     def say(self, line: str) -> None:
         self._trace.append(f"{self.now_s:.6f} {line}")
@@ -191,8 +222,18 @@ class World:
         program = self.programs[chunk.program.number]
         program.dealt(elements, worker.number, fused=chunk.fused)
         message = SimChunk(
-            chunk.number, program, chunk.seq, elements, chunk.fused, worker.shell_epoch
+            chunk.number,
+            program,
+            chunk.seq,
+            elements,
+            chunk.fused,
+            worker.shell_epoch,
+            chunk.grant,
         )
+        for element in elements:
+            check_grant(program.spec.need_of(element), chunk.grant, worker.binding)
+        self.count("granted", chunk.grant is not None)
+        self.count("bound", worker.binding != PLAIN)
         self._budget += 20 * len(elements) + 20
         worker.take(message)
 
@@ -202,7 +243,16 @@ class World:
     def _do_SpawnWorkers(self, effect: ev.SpawnWorkers) -> None:
         assert effect.count > 0
         for _ in range(effect.count):
-            self._spawn()
+            self._spawn(effect.binding)
+
+    def _do_StopElement(self, effect: ev.StopElement) -> None:
+        self.workers[effect.worker].stop(effect.seq)
+
+    def _do_ElementsCancelled(self, effect: ev.ElementsCancelled) -> None:
+        program = self.programs[effect.program]
+        self.count("cancelled", len(effect.elements))
+        for element in effect.elements:
+            program.cancelled(element)
 
     def _do_RetireWorker(self, effect: ev.RetireWorker) -> None:
         worker = self.workers.pop(effect.worker)
@@ -217,7 +267,7 @@ class World:
         self.after(effect.at_s - self.now_s, lambda: self.drive(ev.Woken()))
 
     def _do_ElementLost(self, effect: ev.ElementLost) -> None:
-        self.programs[effect.program].lost(effect.element, effect.worker)
+        self.programs[effect.program].lost(effect.element, effect.worker, effect.again)
 
     def _do_ElementsSkipped(self, effect: ev.ElementsSkipped) -> None:
         program = self.programs[effect.program]
@@ -238,15 +288,16 @@ class World:
 
     # -- workers -----------------------------------------------------------------------
 
-    def _spawn(self) -> None:
+    def _spawn(self, binding: Binding = PLAIN) -> None:
         number = next(self._worker_numbers)
         if self.rng.random() < self.settings.stillborn_share:
-            self.after(self.delay_s(), lambda: self.drive(ev.WorkerLost(number)))
+            lost = ev.WorkerLost(number, binding=binding)
+            self.after(self.delay_s(), lambda: self.drive(lost))
             return
 
         def ready() -> None:
-            self.workers[number] = SimWorker(self, number)
-            self.drive(ev.WorkerReady(number))
+            self.workers[number] = SimWorker(self, number, binding)
+            self.drive(ev.WorkerReady(number, binding))
 
         self.after(self.delay_s() * 3, ready)
 
@@ -254,14 +305,17 @@ class World:
         """The shell has noticed; what the worker had said and finished has been handled."""
         if self.workers.pop(worker.number, None) is None:
             return
-        event = ev.WorkerLost(worker.number, worker.next_seq, worker.begun)
         program, element = worker.running or (None, -1)
-        if program is not None:
-            program.killed(element)
         worker.lost()
-        self.drive(event)
+        again = False
         if program is not None:
-            program.check_lost(element)
+            known = self.scheduler.programs.get(program.number)
+            again = known is not None and known.retries_left(element) > 0
+            self.count("again", again)
+            program.killed(element, again)
+        self.drive(ev.WorkerLost(worker.number, worker.next_seq, worker.begun, again))
+        if program is not None:
+            program.check_lost(element, worker.number, again)
 
     def _plan_kill(self) -> None:
         def kill() -> None:
@@ -279,7 +333,7 @@ class World:
             if over or self.counts.get("SlotsChanged", 0) == SCALES_MAX:
                 return
             self.count("SlotsChanged")
-            self.scale(self.rng.choice((1, 2, 3, 5, 8)))
+            self.scale(max(self.settings.machine.cores, self.rng.choice((1, 2, 3, 5, 8))))
             self._plan_scale()
 
         self.after(self.rng.expovariate(1 / self.settings.scale_every_s), scale)
@@ -299,7 +353,9 @@ class World:
         There is an excess when a task goes on after a wait; and after a cut, in which a worker
         may begin one element more if it was about to.
         """
-        running = sum(worker.executes() for worker in self.workers.values())
+        workers = self.workers.values()
+        check_in_use(self.settings.machine, (w.grant for w in workers if w.alive and w.running))
+        running = sum(worker.cores_running() for worker in workers)
         if running > self.slots and not self.counts.get("waits"):
             assert beginner.may_begin_late, "more run than there are slots"
         beginner.may_begin_late = False
@@ -310,13 +366,17 @@ class World:
         number = next(self._program_numbers)
         program = self.programs[number] = ProgramTruth(self, number, spec, waiter)
         self.count("elements", spec.count)
-        steps: list[ev.Event] = [ev.ProgramOpened(number, spec.depth, spec.growing)]
+        priority = self.rng.choice((0, 0, 5, -1))
+        steps: list[ev.Event] = [ev.ProgramOpened(number, spec.depth, spec.growing, priority)]
+        steps += [ev.TermsDefined(number, n, t) for n, t in enumerate(spec.terms) if n]
         first = 0
         for page in spec.pages:
             steps += self._open_arrays(program, first, page)
             first += page[0]
         steps.append(ev.ProgramStarted(number, spec.ranks))
-        steps += [ev.PageAdded(number, count) for count in spec.growth]
+        for count in spec.growth:
+            steps.append(ev.PageAdded(number, count, terms=column_of(spec, first, count)))
+            first += count
         if spec.growing:
             steps.append(ev.ProgramSealed(number))
         grows = len(spec.growth) + spec.growing
@@ -331,9 +391,12 @@ class World:
                 return
             if not program.opened:
                 program.opened, program.opened_s = True, self.now_s
-            if isinstance(event, ev.PageAdded):
+            if isinstance(event, ev.PageAdded) and not program.called_off:
                 program.sent += event.count
             self.drive(event)
+            if isinstance(event, ev.TermsDefined):
+                step()  # the page of an array's gate comes with the array
+                return
             if isinstance(event, ev.ProgramStarted):
                 for array in program.arrays.values():
                     self._feed(array)
@@ -346,6 +409,8 @@ class World:
         self.after(delay_s, step)
         if spec.dropped_after_s is not None:
             self.after(delay_s + spec.dropped_after_s, lambda: self.drop(program))
+        for after_s, elements in spec.cancels:
+            self._plan_cancel(program, delay_s + after_s, elements)
         share = self.settings.pause_share
         if share and self.rng.random() < share:
             self.after(delay_s + self.delay_s(), lambda: self._pause(program, 3))
@@ -377,7 +442,9 @@ class World:
                 self.count("elements", spec.count)
                 opened.append(ev.ProgramOpened(number, spec.depth, True))
                 gates.append((element, number))
-        return [*opened, ev.PageAdded(program.number, *page, tuple(gates))]
+                opened += [ev.TermsDefined(number, n, t) for n, t in enumerate(spec.terms) if n]
+        terms = column_of(program.spec, first, page[0])
+        return [*opened, ev.PageAdded(program.number, *page, tuple(gates), terms)]
 
     def _begin_array(
         self, event: ev.ProgramOpened, steps: list[ev.Event], step: Callable[[], None]
@@ -390,12 +457,18 @@ class World:
         step()
         if array.spec.dropped_after_s is not None:
             self.after(array.spec.dropped_after_s, lambda: self.drop(array))
+        for after_s, elements in array.spec.cancels:
+            self._plan_cancel(array, after_s, elements)
 
     def _feed(self, array: ProgramTruth) -> None:
         """The elements of an array come, before its gate opens and after that."""
         spec, number = array.spec, array.number
         counts = [page[0] for page in spec.pages] + spec.growth
-        steps: list[ev.Event] = [ev.PageAdded(number, count) for count in counts]
+        steps: list[ev.Event] = []
+        first = 0
+        for count in counts:
+            steps.append(ev.PageAdded(number, count, terms=column_of(spec, first, count)))
+            first += count
         steps.append(ev.ProgramSealed(number, spec.breaks_off))
 
         def step() -> None:
@@ -403,7 +476,7 @@ class World:
             if array.is_done:
                 return
             if isinstance(event, ev.PageAdded):
-                array.sent += event.count
+                array.sent += 0 if array.called_off else event.count
             else:
                 array.is_sealed = True
             self.drive(event)
@@ -426,6 +499,21 @@ class World:
                     spared[0].spared.add(spared[1])
             self.drive(ev.ProgramDropped(program.number))
 
+    def _plan_cancel(
+        self, program: ProgramTruth, after_s: float, elements: list[int] | None
+    ) -> None:
+        def cancel() -> None:
+            if program.opened and not program.is_done:
+                self.count("CancelAsked")
+                program.cancel(elements)
+                self.drive(ev.CancelAsked(program.number, elements))
+                if program.called_off:
+                    for array in program.arrays.values():
+                        if not array.opened:
+                            array.is_done = array.dropped = True
+
+        self.after(after_s, cancel)
+
     # -- the end -----------------------------------------------------------------------
 
     def _check_end(self) -> None:
@@ -442,7 +530,10 @@ class World:
             assert not known.blocked
             assert not known.recalling, f"worker {worker.number} never confirmed"
         assert set(scheduler.pool.workers) == set(self.workers)
-        assert self.slots <= len(self.workers) <= self.slots + scheduler.pool.spare
+        plain = [w for w in self.workers.values() if w.binding == PLAIN]
+        assert self.slots <= len(plain) <= self.slots + scheduler.pool.spare
+        assert len(self.workers) - len(plain) <= self.slots
+        assert not scheduler.pool.awaited
         self._check_replay()
 
     def _check_replay(self) -> None:
@@ -459,7 +550,7 @@ def signature(effect: ev.Effect) -> tuple[Any, ...]:
     if isinstance(effect, ev.Deal):
         c = effect.chunk
         elements = c.elements if isinstance(c.elements, range) else tuple(c.elements)
-        return name, effect.worker, c.number, c.program.number, c.seq, elements, c.fused
+        return name, effect.worker, c.number, c.program.number, c.seq, elements, c.fused, c.grant
     fields = (getattr(effect, field) for field in effect.__struct_fields__)
     return name, *(tuple(value) if isinstance(value, list) else value for value in fields)
 

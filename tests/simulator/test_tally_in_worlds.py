@@ -6,7 +6,6 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from sim_truth import ProgramTruth
 
 from alamo.core import events as ev
 from alamo.core.states import NAMES, PENDING, SKIPPED
@@ -35,11 +34,6 @@ def check(world: World, tally: Tally) -> None:
     assert 0 <= len(world.scheduler.pool.holding) <= tally.counts.unfinished
 
 
-def is_behind_skipped(program: ProgramTruth) -> bool:
-    """Whether it is an array that something before it has kept from running."""
-    return program.gate is not None and program.gate[0].state[program.gate[1]] == SKIPPED
-
-
 @pytest.mark.parametrize("first", range(0, 100, 25))
 def test_the_counts_are_those_of_the_world(first: int) -> None:
     total: Counter[str] = Counter()
@@ -49,20 +43,21 @@ def test_the_counts_are_those_of_the_world(first: int) -> None:
         for program in world.programs.values():
             for element, state in enumerate(program.state):
                 if element not in program.spec.joins and element not in program.spec.gates:
-                    if is_behind_skipped(program) and state == PENDING and element < program.sent:
+                    if program.is_skipped and state == PENDING and element < program.sent:
                         state = SKIPPED  # the array as a whole is told of, not its elements
                     ended[NAMES[state]] += 1
         counts = tally.counts
-        due = (ended["done"], ended["failed"], ended["skipped"])
-        assert (counts.done, counts.failed, counts.skipped) == due, seed
+        due = (ended["done"], ended["failed"], ended["skipped"], ended["cancelled"])
+        assert (counts.done, counts.failed, counts.skipped, counts.cancelled) == due, seed
+        assert counts.retried == world.counts.get("again", 0), seed
         assert counts.unfinished == 0, seed
         if not any(program.dropped for program in world.programs.values()):
             assert counts.dropped == 0, seed
         known = sum(counts.buckets)
-        assert known <= counts.done + counts.failed
+        assert known <= counts.done + counts.failed + counts.retried
         assert counts.workers_started - counts.workers_died - counts.workers_retired == len(
             world.workers
         )
         total.update(ended)
         total["dropped"] += counts.dropped
-    assert all(total[name] for name in ("done", "failed", "skipped", "dropped")), total
+    assert all(total[name] for name in ("done", "failed", "skipped", "dropped", "cancelled")), total

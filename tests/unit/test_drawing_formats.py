@@ -33,7 +33,7 @@ ODD_NAMES = ['quote " and \\ back', "<&>]]>", "(par(en)\\", "größe 三\n\0\x1b
 def sample(names: list[str | None] | None = None) -> Diagram:
     """A node of each type and state, an edge of each kind."""
     names = names or [f"name {k}" for k in range(len(STATES))]
-    nodes = [Node(k, "task", k + 1, name, STATES[k % 5]) for k, name in enumerate(names)]
+    nodes = [Node(k, "task", k + 1, name, STATES[k % len(STATES)]) for k, name in enumerate(names)]
     n = len(nodes)
     nodes.append(Node(n, "array", 77, "simulate", "done", size=2000))
     nodes.append(Node(n + 1, "join", None, None, "pending"))
@@ -51,12 +51,13 @@ def test_json_is_read_back() -> None:
     """The documented form, all of it."""
     graph = msgspec.json.decode(to_json(sample()), type=Graph)
     assert (graph.format, graph.version, graph.title) == ("alamo-dag", 1, "task 9 (all)")
-    assert (graph.tasks, graph.levels) == (6, 2)
-    assert [node.id for node in graph.nodes] == list(range(7))
-    assert [node.state for node in graph.nodes[:5]] == list(STATES)
-    assert (graph.nodes[5].type, graph.nodes[5].size, graph.nodes[5].level) == ("array", 2000, 1)
-    assert (graph.nodes[6].type, graph.nodes[6].uid) == ("join", None)
-    assert [e.kind for e in graph.edges if e.head == 5] == list(KINDS)
+    n = len(STATES)
+    assert (graph.tasks, graph.levels) == (n + 1, 2)
+    assert [node.id for node in graph.nodes] == list(range(n + 2))
+    assert [node.state for node in graph.nodes[:n]] == list(STATES)
+    assert (graph.nodes[n].type, graph.nodes[n].size, graph.nodes[n].level) == ("array", 2000, 1)
+    assert (graph.nodes[n + 1].type, graph.nodes[n + 1].uid) == ("join", None)
+    assert [e.kind for e in graph.edges if e.head == n] == list(KINDS)
     assert all(edge.tail < edge.head for edge in graph.edges)
 
 
@@ -94,7 +95,7 @@ def test_svg_has_names_states_and_a_legend() -> None:
         assert f"name {k}" in words
         assert f"task {k + 1} · {state}" in words
     assert "simulate × 2,000" in words
-    for state in ("1 pending", "1 running or ready", "2 done", "1 failed", "1 skipped"):
+    for state in ("1 pending", "1 running or ready", "2 done", "1 failed", "1 cancelled"):
         assert state in words
     for kind, count in (("RAW", 3), ("argument", 1), ("WAR", 1), ("WAW", 1)):
         assert any(word.startswith(f"{count} {kind}: ") for word in words)

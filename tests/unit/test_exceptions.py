@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import threading
 from typing import Any
 
+import msgspec
 import pytest
 
 from alamo.errors import RemoteError, TaskExit, UpstreamFailed, WorkerLost
-from alamo.protocol.exceptions import dump_exception, load_exception
+from alamo.protocol.exceptions import dump_exception, load_exception, name_of, traits
 
 
 def travel(error: BaseException) -> BaseException:
@@ -231,3 +233,51 @@ def test_a_class_that_is_gone_here(monkeypatch: pytest.MonkeyPatch) -> None:
     assert type(arrived) is RemoteError
     assert "Keyword: a is 5" in str(arrived)
     assert "cannot be loaded here" in str(arrived)
+
+
+class Unpickled(Exception):
+    """Its loading would be seen."""
+
+    def __reduce__(self) -> Any:
+        return pytest.fail, ("unpickled",)
+
+
+@pytest.mark.parametrize(
+    ("error", "names", "code"),
+    [
+        (ValueError("x"), ["builtins.ValueError", "builtins.Exception"], None),
+        (Http("url"), [f"{__name__}.Http", "builtins.OSError", "builtins.Exception"], None),
+        (
+            subprocess.CalledProcessError(75, ["false"]),
+            ["subprocess.CalledProcessError", "subprocess.SubprocessError", "builtins.Exception"],
+            75,
+        ),
+        (subprocess.CalledProcessError(-9, ["sh"]), ["subprocess.CalledProcessError"], -9),
+        (SystemExit(3), ["alamo.errors.TaskExit", "builtins.SystemExit"], None),
+        (Unpickled(), [f"{__name__}.Unpickled"], None),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+def test_traits_without_unpickling(
+    error: BaseException, names: list[str], code: int | None
+) -> None:
+    found = traits(dump_exception(error, "host", 7))
+    assert found.exit_code == code
+    assert found.names[0] == names[0]
+    assert set(names) <= set(found.names)
+    assert name_of(BaseException) in found.names
+    assert name_of(object) not in found.names  # type: ignore[arg-type]
+
+
+def test_traits_of_local_classes_and_of_strange_codes() -> None:
+    class Local(KeyError):
+        pass
+
+    error = subprocess.CalledProcessError("?", "sh")  # type: ignore[arg-type]
+    assert traits(dump_exception(error, "", 0)).exit_code is None
+    error.returncode = 1 << 80
+    assert traits(dump_exception(error, "", 0)).exit_code is None
+    assert traits(dump_exception(Local("k"), "", 0)).names[0] == name_of(Local)
+    assert ".<locals>.Local" in name_of(Local)
+    with pytest.raises(msgspec.DecodeError):
+        traits(b"none")

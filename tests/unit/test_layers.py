@@ -56,6 +56,7 @@ PURE: dict[str, set[str] | None] = {
     "posixpath": {"basename", "commonpath", "dirname", "isabs", "join", "normpath", "split"},
     "reprlib": None,
     "string": None,
+    "subprocess": {"CalledProcessError"},  # a base of one of our errors
     "struct": None,
     "types": None,
     "typing": None,

@@ -145,7 +145,7 @@ def test_children_that_cannot_be_killed_are_left() -> None:
         "import subprocess, time\n"
         "from alamo import linux\n"
         "child = subprocess.Popen(['sleep', '600'])\n"
-        "kill_tree, linux.kill_tree = linux.kill_tree, lambda pid: None\n"
+        "kill_tree, linux.kill_tree = linux.kill_tree, lambda *pids: None\n"
         "begin = time.monotonic()\n"
         "linux.end_children(0.2)\n"
         "assert 0.2 <= time.monotonic() - begin < 60.0\n"
@@ -156,6 +156,35 @@ def test_children_that_cannot_be_killed_are_left() -> None:
         "assert linux.process_start_ticks(child.pid) == 0\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=110)
+
+
+def test_many_orphans_of_a_subreaper() -> None:
+    """Ended ones are reaped, but for one that is waited for elsewhere; the others are killed."""
+    code = (
+        "import os, subprocess, time\n"
+        "from alamo import linux\n"
+        "linux.become_subreaper()\n"
+        "assert not linux.reap_ended()\n"
+        "spared = subprocess.Popen(['sh', '-c', 'exit 3'])\n"
+        "os.waitid(os.P_PID, spared.pid, os.WEXITED | os.WNOWAIT)\n"
+        "assert linux.reap_ended(spared.pid)\n"
+        "assert spared.wait() == 3\n"
+        "deadline = time.monotonic() + 50\n"
+        "line = 'for i in $(seq 200); do (setsid {} &); done; echo over; sleep 60'\n"
+        "command = ['sh', '-c', line.format('true')]\n"
+        "one = subprocess.Popen(command, stdout=subprocess.PIPE)\n"
+        "one.stdout.readline()\n"
+        "while linux.reap_ended(one.pid) and linux.children_of(os.getpid()) != [one.pid]:\n"
+        "    assert time.monotonic() < deadline\n"
+        "    time.sleep(0.005)\n"
+        "subprocess.Popen(['sh', '-c', line.format('sleep 60')], stdout=subprocess.DEVNULL)\n"
+        "while len(linux.children_of(os.getpid())) < 50:\n"
+        "    assert time.monotonic() < deadline\n"
+        "    time.sleep(0.005)\n"
+        "linux.end_children(20.0)\n"
+        "assert not linux.reap_ended()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 @pytest.mark.parametrize("kept", [True, False])

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from alamo.errors import ProtocolError
 from alamo.manager.functions import Functions
-from alamo.manager.harvest import news_of, replaced
+from alamo.manager.harvest import news_of
+from alamo.manager.settling import replaced
 from alamo.protocol.layout import BUFFERS, PAYLOAD_BYTES, SharedMemory, make_memory
 from alamo.protocol.messages import Finished
 from alamo.protocol.records import block_of

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alamo.core.checks import check_program
 from alamo.core.chunks import fuse
 from alamo.core.edges import ORDER_ONLY
 from alamo.core.program import Program
@@ -37,14 +38,14 @@ def opened(*pages: Rows | int, joins: tuple[int, ...] = ()) -> Program:
         else:
             here = range(program.count, program.count + len(page))
             program.add_page(len(page), *columns(page), [j for j in joins if j in here])
-    program.check()
+    check_program(program)
     return program
 
 
 def started(*pages: Rows | int, joins: tuple[int, ...] = ()) -> Program:
     program = opened(*pages, joins=joins)
     program.start(b"")
-    program.check()
+    check_program(program)
     return program
 
 
@@ -54,7 +55,7 @@ def take(program: Program, *elements: int) -> None:
     left = [e for e in program.ready.take(program.count) if e not in elements]
     fuse(program, list(elements), 0)
     program.ready.add(left)
-    program.check()
+    check_program(program)
 
 
 def ready(program: Program) -> list[int]:
@@ -155,7 +156,7 @@ def test_joins_need_no_edges() -> None:
     program.add_page(2, b"", b"", (1,))
     program.start(b"")
     assert ready(program) == [0, 2]
-    program.check()
+    check_program(program)
 
 
 def test_a_chain_of_joins_is_no_recursion() -> None:
@@ -174,7 +175,7 @@ def test_the_last_predecessor_frees_an_element() -> None:
     assert ready(program) == []
     program.finish([1])
     assert ready(program) == [2]
-    program.check()
+    check_program(program)
 
 
 def test_a_whole_chunk_ends_in_one_walk() -> None:
@@ -184,7 +185,7 @@ def test_a_whole_chunk_ends_in_one_walk() -> None:
     assert (elements, outside) == ([0, 1, 2], {3: 1, 4: 2})
     program.finish_whole(elements, outside)
     assert sorted(ready(program)) == [3, 4]
-    program.check()
+    check_program(program)
 
 
 def test_what_a_chunk_leaves_outside_is_counted_by_edges() -> None:
@@ -201,10 +202,10 @@ def test_given_back_elements_wait_again_for_those_given_back_with_them() -> None
     fuse(program, elements, 3)
     assert elements == [0, 1, 2]
     program.finish([0])
-    program.check()
+    check_program(program)
     program.give_back([1, 2])
     assert sorted(ready(program)) == [1, 3]
-    program.check()
+    check_program(program)
 
 
 def test_an_element_in_a_chunk_is_not_freed_by_its_predecessor_there() -> None:
@@ -230,7 +231,7 @@ def test_failure_travels_along_data_edges_and_names_its_root() -> None:
     assert skips(program) == {1: 0, 2: 0}
     assert sorted(ready(program)) == [3, 4]
     assert list(program.state[:3]) == [FAILED, SKIPPED, SKIPPED]
-    program.check()
+    check_program(program)
 
 
 def test_the_root_is_a_failure_and_no_skipped_element() -> None:
@@ -280,7 +281,7 @@ def test_failures_of_neighbours_without_edges() -> None:
     assert list(program.state) == [DONE, FAILED, DONE, FAILED, DEALT, DEALT, *[PENDING] * 4]
     program.give_back(range(4, 6))
     assert ready(program) == list(range(4, 10))
-    program.check()
+    check_program(program)
 
 
 def test_a_dropped_program_frees_nothing() -> None:
@@ -350,14 +351,14 @@ def test_a_page_that_cannot_be_right_changes_nothing(
     program, same = opened(*pages), opened(*pages)
     with pytest.raises(GraphError):
         program.add_page(len(rows), *columns(rows), joins)
-    program.check()
+    check_program(program)
     assert [program.successors_of(e) for e in range(program.count)] == [
         same.successors_of(e) for e in range(same.count)
     ]
     for one in (program, same):
         one.add_page(2, *columns([[0], [one.count]]), ())
         one.start(b"")
-        one.check()
+        check_program(one)
     assert program.waiting == same.waiting
     assert ready(program) == ready(same)
 
@@ -366,4 +367,4 @@ def test_ends_must_not_go_back() -> None:
     program = opened(2)
     with pytest.raises(GraphError, match="end before they begin"):
         program.add_page(3, array("I", [2, 1, 2]).tobytes(), array("I", [0, 0]).tobytes(), ())
-    program.check()
+    check_program(program)

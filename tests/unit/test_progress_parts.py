@@ -86,7 +86,7 @@ def test_lines_of_an_unknown_length(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_counts() -> None:
     one = Counts(done=1, waiting=2, total=3)
-    assert one.plus(Counts(failed=1, skipped=1, total=2)) == Counts(1, 1, 1, 2, 5)
+    assert one.plus(Counts(failed=1, skipped=1, total=2)) == Counts(1, 1, 1, 0, 2, 5)
     assert one.plus(Counts(total=None)).total is None
     assert str(Counts()) == "none yet"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from driven import Driven, chain, deals, elements, others
 
 from alamo.core import events as ev
-from alamo.core.scheduler import RECALL_AGE_S
+from alamo.core.dealing import RECALL_AGE_S
 from alamo.core.states import DONE, PENDING
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from alamo.errors import SerializationError
-from alamo.protocol import pickling
+from alamo.protocol import pickling, shortening
 from alamo.protocol.blocks import BlockMaker, BlockReader, raw_views
 from alamo.protocol.framing import MessageReader
 from alamo.protocol.layout import BUFFERS, ENDS_MAX, FREE, NEXT, SharedMemory, make_memory
@@ -140,7 +140,7 @@ def test_output_is_taken_once_and_bounded() -> None:
     assert output.take(fd) == b""
     os.write(fd, b"again")
     assert output.take(fd) == b"again"
-    half = output.KEPT_BYTES
+    half = shortening.KEPT_BYTES
     os.write(fd, b"h" * half + b"m" * 5 + b"t" * half)
     data = output.take(fd)
     assert data.startswith(b"h" * half + b"\n[... 5 bytes left out ...]\n")

@@ -13,8 +13,10 @@ from alamo.batch.array_task import _Array, let_go, open_array
 from alamo.batch.compiler import PAGE, Compiler
 from alamo.batch.expanded import Countdown, ExpandedArray
 from alamo.batch.functions import name_of
-from alamo.batch.outcomes import Callback, Program
-from alamo.batch.task import StartRight, Task, _Compiled, _Function
+from alamo.batch.outcomes import Program
+from alamo.batch.start_right import StartRight
+from alamo.batch.task import Task, _Compiled
+from alamo.batch.watched import Callback
 from alamo.core.access import READ, WRITE
 from alamo.errors import AlamoError, GraphError, UsageError
 from alamo.protocol import messages as msg
@@ -30,10 +32,10 @@ class ArrayCompiler(Compiler):
         arrays: those whose elements are made while they run.
     """
 
-    _kinds: frozenset[type] = frozenset({_Function, _Array})
+    _kinds: frozenset[type] = Compiler._kinds | {_Array}
 
-    def __init__(self, batch: Any, client: Client) -> None:
-        super().__init__(batch, client)
+    def __init__(self, batch: Any, client: Client, priority: int) -> None:
+        super().__init__(batch, client, priority)
         self.arrays: list[_Array] = []
 
     def _undo(self, tasks: Sequence[Task]) -> None:
@@ -78,7 +80,7 @@ class ArrayCompiler(Compiler):
             index = task.index = tracker.add(task.reads, task.writes)
         except GraphError as error:
             raise GraphError(f"{task.title()}: {error}") from error
-        inner = open_array(task, self._opening.extend)
+        inner = open_array(task, self._opening.extend, self.priority)
         inner.gate = (self.program, index)
         self.program.arrays[index] = inner
         self.arrays.append(task)
@@ -152,6 +154,9 @@ class ArrayCompiler(Compiler):
             blobs.append(data)
             self._note_inputs(placed[-1], sources, used)
         count = placed[-1] + 1 - first
+        if task.options is not None:
+            for element in placed:
+                self._note_terms(element, task.options)
         functions = array("I", [msg.NO_FUNCTION]) * count
         lengths = array("I", bytes(4 * count))
         for element, data in zip(placed, blobs):
@@ -193,11 +198,12 @@ def compile_tasks(
     callback_func: Callable[..., Any] | None,
     callback_args: tuple[Any, ...],
     name: str | None,
+    priority: int,
 ) -> Task:
     """Body of ``Batch.compile``."""
     client: Client = batch._client
     uid = next(client.uids)
-    compiler = ArrayCompiler(batch, client)
+    compiler = ArrayCompiler(batch, client, priority)
     compiler.compile(tasks)
     program = compiler.program
     if callback_func is not None:

@@ -12,7 +12,7 @@ from alamo.batch.array_view import ArrayView
 from alamo.batch.arrivals import Arrivals
 from alamo.batch.failures import upstream_failed
 from alamo.batch.outcomes import Program
-from alamo.batch.values import SKIPPED
+from alamo.batch.values import CANCELLED, SKIPPED
 from alamo.batch.waiting import deadline_of, left_until
 from alamo.errors import BatchBroken, WaitTimeout
 from alamo.protocol import messages as msg
@@ -21,6 +21,7 @@ from alamo.protocol.pickling import ATOMS_PROTOCOL
 
 if TYPE_CHECKING:
     from alamo.batch.client import Client
+    from alamo.batch.task_stats import TaskStats
 
 
 log = logging.getLogger("alamo")
@@ -34,7 +35,7 @@ class ArrayProgram(Program, ArrayView):
         length: how many elements there will be; ``None`` while nobody knows.
         feed_error: what its iterables raised; there are no elements after that.
         gate: the program in which it was compiled, and its element there.
-        order: for each frame of outcomes the elements in it, as they came.
+        order: elements that ended together, as that came in.
     """
 
     def __init__(self, number: int, client: Client, uid: int, name: str | None) -> None:
@@ -47,6 +48,9 @@ class ArrayProgram(Program, ArrayView):
         self.fed = False
         self.gate: tuple[Program, int] | None = None
         self.is_skipped = False
+        #: Held while a page of elements goes out, and when no more shall: cancelled is what is
+        #: there at that time.
+        self.feeding = threading.RLock()
         self.order: list[Sequence[int]] = []
         self._change_waiters: list[Any] = []
 
@@ -64,12 +68,18 @@ class ArrayProgram(Program, ArrayView):
     @property
     def has_failures(self) -> bool:
         """Whether an element failed, or there are fewer than there should be."""
-        return bool(self.failed or self.is_skipped or self.feed_error is not None)
+        bad = self.failed or self.cancelled or self.is_skipped
+        return bool(bad or self.feed_error is not None)
 
     @property
     def is_wanted(self) -> bool:
         """Whether elements may still be made."""
-        return self.growing and not self.is_skipped and self.broken is None
+        return (
+            self.growing
+            and not self.is_skipped
+            and self.broken is None
+            and self.cancel_reason is None
+        )
 
     # -- what comes in -------------------------------------------------------------------
 
@@ -88,6 +98,12 @@ class ArrayProgram(Program, ArrayView):
         self.wake()
         return called
 
+    def add_cancelled(self, elements: Sequence[int], reason: str) -> list[int]:
+        """Note elements that were cancelled before they began."""
+        called = super().add_cancelled(elements, reason)
+        self.wake()
+        return called
+
     def _note_arrival(self, elements: Sequence[int]) -> None:
         self.order.append(elements)
 
@@ -102,6 +118,17 @@ class ArrayProgram(Program, ArrayView):
             self._wake_if_ended()
         self.wake()
         return called
+
+    def call_off(self) -> None:
+        """It was cancelled: ``cancel_reason`` says why, and no more elements are made."""
+        if self.cancel_reason is None:  # it has ended
+            return
+        with self.feeding:
+            if self.growing:
+                self.client.callbacks.queue(self, self.seal(self.cancelled_error()))
+            self.fed = True
+        self.wake()
+        self.client.let_go(self)
 
     def skip(self) -> None:
         """It will not run: a task whose output it needed has failed."""
@@ -155,6 +182,7 @@ class ArrayProgram(Program, ArrayView):
         """In a forked child."""
         super().after_fork()
         self._change_waiters = []
+        self.feeding = threading.RLock()
         if self.growing and self.broken is None:
             self.broken = BatchBroken(
                 "this array was being made when the process forked; the parent process has it"
@@ -250,7 +278,9 @@ class ArrayProgram(Program, ArrayView):
 
     def completed(self, timeout_s: float | None) -> Arrivals[int]:
         """Indices as they end."""
-        return _Frames(self, timeout_s)
+        from alamo.batch.arrived_frames import ArrivedFrames  # which needs this module
+
+        return ArrivedFrames(self, timeout_s)
 
     def watch_one(self, index: int, waiter: Any) -> bool:
         """Release the waiter when one may have ended."""
@@ -270,9 +300,19 @@ class ArrayProgram(Program, ArrayView):
         self.raise_if_skipped()
         return self.value(index)
 
-    def text_at(self, index: int, stream: int) -> str:
+    def text_at(self, index: int, stream: int) -> str | bytes:
         """What an element printed."""
         return self.text(index, stream)
+
+    def place_of(self, index: int) -> tuple[Program, int]:
+        """This and the same number."""
+        return self, index
+
+    def stats_at(self, index: int) -> TaskStats | None:
+        """What is known of an element's run."""
+        from alamo.batch.task_stats import stats_of  # for those who ask for it
+
+        return stats_of(self, index)
 
     # -- what goes out -------------------------------------------------------------------
 
@@ -291,8 +331,10 @@ class ArrayProgram(Program, ArrayView):
         values: list[Any] = [None] * self.count
         errors: dict[int, BaseException] = {}
         loads = pickling.load
-        for elements, frame in zip(self.order, self._frames):
-            if frame.__class__ is not tuple:
+        for elements in self.order:
+            position = self._where[elements[0]]
+            frame = self._frames[position >> 32] if position < CANCELLED else None
+            if frame.__class__ is not tuple:  # spilled, or cancelled
                 self._add_one_by_one(elements, values, errors)
                 continue
             ends, payload = frame
@@ -321,42 +363,3 @@ class ArrayProgram(Program, ArrayView):
                 values[element] = self.value(element)
             except Exception as error:
                 errors[element] = error
-
-
-class _Frames(Arrivals[int]):
-    """The indices of an array's elements, as frames of outcomes come."""
-
-    def __init__(self, program: ArrayProgram, timeout_s: float | None) -> None:
-        super().__init__([program.client], timeout_s)
-        self._program = program
-        self._seen = 0  # frames
-        self._given = 0  # elements
-
-    def _fill(self) -> bool:
-        program = self._program
-        if len(program.order) > self._seen:
-            self._ready.extend(program.order[self._seen])
-            self._given += len(program.order[self._seen])
-            self._seen += 1
-            return True
-        program.raise_if_skipped()
-        if program.broken is not None and not self._is_over():
-            raise program.client.waits.broken_for(program, -1)
-        return not self._is_over()
-
-    def _is_over(self) -> bool:
-        return not self._program.growing and self._given == self._program.count
-
-    def watch(self, waiter: Any) -> bool:
-        """Release the waiter at the next frame, or the end."""
-        program = self._program
-        return program.watch_change(
-            lambda: len(program.order) > self._seen or program.is_skipped or self._is_over(), waiter
-        )
-
-    def forget(self, waiter: Any) -> None:
-        """Nobody waits any more."""
-        self._program.forget_change(waiter)
-
-    def _late(self) -> str:
-        return f"the next element has not ended in time; {self._program.title(-1)} goes on"

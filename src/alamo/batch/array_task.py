@@ -8,14 +8,19 @@ from itertools import count
 from typing import Any, overload
 
 from alamo.batch.array_program import ArrayProgram
-from alamo.batch.array_view import ArrayView, Outcome
+from alamo.batch.array_view import ArrayView
+from alamo.batch.array_waits import CompletedElements, ElementWatch
 from alamo.batch.expanded import Countdown, ExpandedArray
-from alamo.batch.feeding import Feeder, Source
+from alamo.batch.feeding import Feeder
 from alamo.batch.functions import name_of
-from alamo.batch.outcomes import Callback, Program
+from alamo.batch.outcomes import Program
+from alamo.batch.program_terms import ProgramTerms
 from alamo.batch.results import STREAMS, AsyncDict, compiling
+from alamo.batch.sources import Source
 from alamo.batch.task import Task, _Call
+from alamo.batch.task_stats import ArrayStats
 from alamo.batch.waiting import default_timeout
+from alamo.batch.watched import Callback
 from alamo.errors import UsageError
 from alamo.protocol import messages as msg
 from alamo.protocol.placeholders import array_output
@@ -35,7 +40,12 @@ class ArrayHandle(AsyncDict, frozen=True, eq=False, gc=False):
     """
 
     def get(
-        self, tuid: int | None = None, timeout: float | None = None, partial: bool = False
+        self,
+        tuid: int | None = None,
+        timeout: float | None = None,
+        partial: bool = False,
+        *,
+        rank: int | None = None,
     ) -> Any:
         """The list of what all elements returned or printed, in order; waits for the end.
 
@@ -43,6 +53,7 @@ class ArrayHandle(AsyncDict, frozen=True, eq=False, gc=False):
             tuid: the array's uid, or nothing.
             timeout: seconds to wait; ``None`` waits for ever.
             partial: for ``result``, give the list of each element's ``Outcome`` and raise nothing.
+            rank: refused; jobs have ranks.
 
         Raises:
             ExceptionGroup: what the elements raised; its message names the failed indices.
@@ -53,6 +64,8 @@ class ArrayHandle(AsyncDict, frozen=True, eq=False, gc=False):
         Cost: 0.2 us an element; nothing a ``None``.
         """
         view = self._view()
+        if rank is not None:
+            raise UsageError("rank= is for jobs; the elements of an array have none")
         if tuid is not None:
             self.task.element_of(tuid)
         view.wait_all(timeout)
@@ -135,59 +148,6 @@ class ArrayHandle(AsyncDict, frozen=True, eq=False, gc=False):
 
     def __repr__(self) -> str:
         return AsyncDict.__repr__(self)
-
-
-class ElementWatch:
-    """One element of an array, as something to wait for."""
-
-    __slots__ = ("_index", "_view")
-
-    def __init__(self, view: ArrayView, index: int) -> None:
-        self._view = view
-        self._index = index
-
-    def watch(self, waiter: Any) -> bool:
-        """Release the waiter when it may have ended."""
-        return self._view.watch_one(self._index, waiter)
-
-    def forget(self, waiter: Any) -> None:
-        """Nobody waits any more."""
-        self._view.forget_one(self._index, waiter)
-
-
-class CompletedElements:
-    """An iterator and an asynchronous iterator: what ``as_completed`` of an array returns."""
-
-    def __init__(self, view: ArrayView, timeout_s: float | None) -> None:
-        self._view = view
-        self._indices = view.completed(timeout_s)
-
-    def __iter__(self) -> CompletedElements:
-        return self
-
-    def __aiter__(self) -> CompletedElements:
-        return self
-
-    def __next__(self) -> tuple[int, Outcome]:
-        try:
-            return self._outcome(next(self._indices))
-        except StopIteration:
-            self._raise_feed_error()
-            raise
-
-    async def __anext__(self) -> tuple[int, Outcome]:
-        try:
-            return self._outcome(await self._indices.__anext__())
-        except StopAsyncIteration:
-            self._raise_feed_error()
-            raise
-
-    def _outcome(self, index: int) -> tuple[int, Outcome]:
-        return index, self._view.outcome_at(index)
-
-    def _raise_feed_error(self) -> None:
-        if self._view.feed_error is not None:
-            raise self._view.feed_error
 
 
 class _Array(_Call, gc=False, eq=False):
@@ -289,16 +249,24 @@ class _Array(_Call, gc=False, eq=False):
             raise UsageError(f"uid {tuid!r} is not that of {self.title()}; leave it out")
         return -1
 
+    @property
+    def stats(self) -> ArrayStats:
+        """When and where each element ran and what it took: ``array.stats[i]`` is a ``TaskStats``,
+        ``None`` until that element has ended.
+        """
+        return ArrayStats(self.view)
+
     def raise_failures(self) -> None:
         """Raise the exceptions of all failed elements as one ExceptionGroup, if there are any."""
         self.result.get()
 
 
-def open_array(task: _Array, send: Callable[..., None]) -> ArrayProgram:
+def open_array(task: _Array, send: Callable[..., None], priority: int = 0) -> ArrayProgram:
     """Make the program of an array task, and what feeds it.
 
     Args:
         send: sends messages to the manager, now or later.
+        priority: of the compiled task in which it is, where it has none itself.
     """
     client = task.batch._client
     number = client.next_program_number()
@@ -307,8 +275,15 @@ def open_array(task: _Array, send: Callable[..., None]) -> ArrayProgram:
     assert task.source is not None
     program.function_name = name_of(task.func)
     try:
-        send([msg.Opened(number, os.getcwdb(), growing=True, array=True)])
-        task.feeder = client.feeder_class(client, program, task.func, task.source, send)
+        options = task.options
+        if options is not None and options.priority:
+            priority = options.priority
+        terms = ProgramTerms(number)
+        number_of_terms = terms.number(options)
+        opened = msg.Opened(number, os.getcwdb(), growing=True, array=True, priority=priority)
+        send([opened, *terms.take_unsent()])
+        feeder = client.feeder_class(client, program, task.func, task.source, send)
+        feeder.terms, task.feeder = number_of_terms, feeder
     except BaseException:
         client.forget_program(program)
         raise

@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from alamo.errors import TaskCancelled
+
 if TYPE_CHECKING:
     from alamo.batch.arrivals import Arrivals
+    from alamo.batch.outcomes import Program
+    from alamo.batch.task_stats import TaskStats
 
 #: Indices that an error names.
 _NAMED = 10
@@ -48,12 +52,14 @@ class ArrayView(ABC):
         uid, name: the array's.
         function_name: what its function is called.
         feed_error: what its iterables raised; there are no elements after that.
+        cancel_reason: why all of it was cancelled, as the user said; ``None``: it was not.
     """
 
     uid: int
     name: str | None
     function_name: str | None = None
     feed_error: BaseException | None = None
+    cancel_reason: str | None = None
 
     @property
     @abstractmethod
@@ -92,8 +98,16 @@ class ArrayView(ABC):
         """The value of an element that has ended; raises its error."""
 
     @abstractmethod
-    def text_at(self, index: int, stream: int) -> str:
+    def text_at(self, index: int, stream: int) -> str | bytes:
         """What an element that has ended printed."""
+
+    @abstractmethod
+    def place_of(self, index: int) -> tuple[Program, int]:
+        """The program of an element, and its number there."""
+
+    @abstractmethod
+    def stats_at(self, index: int) -> TaskStats | None:
+        """What is known of an element's run, if it has ended."""
 
     @abstractmethod
     def values(self) -> tuple[list[Any], dict[int, BaseException]]:
@@ -135,12 +149,22 @@ class ArrayView(ABC):
         Raises:
             ExceptionGroup: what the elements raised; its message names the failed indices.
             UpstreamFailed: the array did not run.
+            TaskCancelled: it was cancelled before all had ended.
         """
         self.raise_if_skipped()
         values, errors = self.values()
         if errors or self.feed_error is not None:
+            if self.cancel_reason is not None and _are_cancelled(errors, self.feed_error):
+                raise self.cancelled_error()
             raise self._group(errors)
         return values
+
+    def cancelled_error(self) -> TaskCancelled:
+        """The error of the array as a whole when that was cancelled."""
+        text = f"{self.array_title()} was cancelled"
+        if self.cancel_reason:
+            text += f": {self.cancel_reason}"
+        return TaskCancelled(text, self.uid)
 
     def _group(self, errors: dict[int, BaseException]) -> BaseException:
         failed, array = sorted(errors), self.array_title()
@@ -153,3 +177,10 @@ class ArrayView(ABC):
             what.append(f"the arguments of {array} broke off after {self.size} elements")
             found.append(self.feed_error)
         return BaseExceptionGroup("; ".join(what), found)
+
+
+def _are_cancelled(errors: dict[int, BaseException], feed_error: BaseException | None) -> bool:
+    """Whether one did not end because it was cancelled."""
+    return isinstance(feed_error, TaskCancelled) or any(
+        isinstance(error, TaskCancelled) for error in errors.values()
+    )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 async def outcome_of(task: Task) -> Any:
     """What ``run`` would return or raise, of a task that has been started."""
     from alamo.batch.array_task import _Array
-    from alamo.batch.task import HandlesByUid
+    from alamo.batch.handles import HandlesByUid
 
     ending = ending_of(task)
     await settled(ending, (ending.client,))

@@ -16,11 +16,12 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from alamo.batch import forks, launch, spill
+from alamo.batch import forks, intake, launch, spill
 from alamo.batch.callbacks import CallbackRunner
 from alamo.batch.feeding import Feeder
+from alamo.batch.inquiries import Inquiries
 from alamo.batch.known_functions import KnownFunctions
-from alamo.batch.logs import show
+from alamo.batch.options import OptionsMaker
 from alamo.batch.outcomes import Program
 from alamo.batch.outlet import Outlet
 from alamo.batch.registration import await_welcome, connect, register
@@ -54,6 +55,8 @@ class Client:
         memory: where outcomes are kept.
         never_started: programs whose compiled task has gone; finalizers add to it.
         uids: numbers for new tasks.
+        inquiries: questions to the manager.
+        options: makes the options of tasks.
         feeder_class: what feeds arrays.
     """
 
@@ -79,11 +82,13 @@ class Client:
         self.never_started: deque[Program] = deque()
         self.functions = KnownFunctions(self.send)
         self.waits = Waits(self)
+        self.inquiries = Inquiries(self)
+        self.options = OptionsMaker(self)
         self.callbacks = CallbackRunner()
         self.broken: BatchBroken | None = None
         self.ended = threading.Event()
         self._leaving = self._told_closed = False
-        self.memory = spill.ResultMemory(spill.default_budget_bytes(), self._release_blocks)
+        self.memory = spill.ResultMemory(spill.default_budget_bytes(), self.release_blocks)
         self._sock = connect(self.address) if sock is None else sock
         self._outlet = Outlet(self._sock)
         self._receiver = threading.Thread(target=self._receive, name="alamo-receiver", daemon=True)
@@ -194,7 +199,7 @@ class Client:
                         self._programs.pop(view.number, None)
                 yield msg.Dropped(program.number)
 
-    def _release_blocks(self, blocks: list[int]) -> None:
+    def release_blocks(self, blocks: list[int]) -> None:
         self.post(msg.BlocksReleased(blocks))
 
     # -- receiving -------------------------------------------------------------------------
@@ -212,34 +217,9 @@ class Client:
         self._connection_ended(reason or self._outlet.why)
 
     def _take(self, message: msg.Message) -> None:
-        match message:
-            case msg.Results():
-                program = self._programs.get(message.program)
-                if program is not None:
-                    self._called(program, program.add_results(message))
-                elif message.blocks:
-                    self._release_blocks([block for _, block in message.blocks])
-            case msg.Skipped():
-                program = self._programs.get(message.program)
-                if program is not None:
-                    self._called(program, program.add_skipped(message))
-            case msg.BlockMade(block, size):
-                self.memory.add_block(block, size, self._reader.take_descriptors(message)[0])
-            case msg.BlocksFree(blocks):
-                gone = self.blocks.freed(blocks)
-                if gone:
-                    self.post(msg.BlocksGone(gone))
-            case msg.BlocksGone(blocks):
-                self.memory.blocks.gone(blocks)
-                self.blocks.forget(blocks)
-            case msg.Logged(name, level, text):
-                show(name, level, text)
-            case msg.SlotsChanged(slots):
-                self.slots = slots
-            case msg.Ended(reason):
-                self._ended_by_manager(reason)
+        intake.take(self, message)
 
-    def _called(self, program: Program, elements: Iterable[int]) -> None:
+    def called(self, program: Program, elements: Iterable[int]) -> None:
         """Queue callbacks; a program whose outcomes are all here is let go."""
         self.callbacks.queue(program, elements)
         self.let_go(program)
@@ -251,7 +231,7 @@ class Client:
 
     # -- the end ---------------------------------------------------------------------------
 
-    def _ended_by_manager(self, reason: str) -> None:
+    def ended_by_manager(self, reason: str) -> None:
         self._leaving = True
         if reason:
             self._break(BatchBroken(f"the Batch on {self.host} ended: {reason}"))
@@ -278,6 +258,7 @@ class Client:
         for program in list(self._programs.values()):
             program.break_off(error)
         self._programs.clear()
+        self.inquiries.break_off()
 
     def close(self) -> None:
         """Tell the manager that no more work comes."""

@@ -7,25 +7,28 @@ A compile that fails leaves its tasks as they were.
 from __future__ import annotations
 
 import os
-import pickle
 from array import array
 from collections.abc import Sequence
-from itertools import chain, repeat
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from alamo.batch.arguments import blame_argument
 from alamo.batch.functions import Function, Functions
-from alamo.batch.outcomes import Callback
+from alamo.batch.job import _Job
+from alamo.batch.options import Options
+from alamo.batch.page_columns import column_of_uids, have_accesses, pickle_plain, spread
+from alamo.batch.process import _Process
+from alamo.batch.program_terms import ProgramTerms
 from alamo.batch.results import compiling
 from alamo.batch.shared import SHARED_MIN_BYTES, SharedObjects, long_texts, send_and_close
 from alamo.batch.task import Task, _Function
+from alamo.batch.watched import Callback
 from alamo.core import graph
 from alamo.core.edges import Columns
 from alamo.core.hazards import HazardTracker
 from alamo.errors import AlamoError, GraphError, SerializationError, UsageError
 from alamo.protocol import messages as msg
 from alamo.protocol.importable import importable
-from alamo.protocol.pickling import ATOMS, ATOMS_PROTOCOL
 
 if TYPE_CHECKING:
     from alamo.batch.client import Client
@@ -39,14 +42,15 @@ class Compiler:
 
     Attributes:
         program: what becomes of them.
-        ranks: longest path to the end an element, empty without dependencies.
+        ranks: what goes first, by priority and longest path to the end; empty if all are alike.
     """
 
-    _kinds: frozenset[type] = frozenset({_Function})
+    _kinds: frozenset[type] = frozenset({_Function, _Process, _Job})
 
-    def __init__(self, batch: Any, client: Client) -> None:
+    def __init__(self, batch: Any, client: Client, priority: int = 0) -> None:
         self.program = client.new_program()
         self.ranks = b""
+        self.priority = priority
         self._batch = batch
         self._client = client
         self._count = 0
@@ -57,7 +61,9 @@ class Compiler:
         self._uids = array("Q")
         self._sources: list[int] = []
         #: Goes with whatever is sent first: each message alone wakes the manager up.
-        self._opening: list[msg.Message] = [msg.Opened(self.program.number, os.getcwdb())]
+        self._opening: list[msg.Message] = [
+            msg.Opened(self.program.number, os.getcwdb(), priority=priority)
+        ]
         self._shared = SharedObjects(client, self.program.number, self._send)
         self.program.kinds = self._shared.parts.kinds
         self._inputs: list[tuple[int, tuple[int, ...]]] = []
@@ -66,6 +72,10 @@ class Compiler:
         #: Of arrays whose elements are tasks here: element -> the join that stands for its array.
         self._joins_of: dict[int, int] = {}
         self._functions = Functions(client, self.program.number, self._send)
+        self._terms = ProgramTerms(self.program.number)
+        #: Of elements with options: those of the page under way, and all that are not 0.
+        self._options: list[tuple[int, Options]] = []
+        self._priorities: dict[int, int] = {}
 
     # -- the whole -------------------------------------------------------------------------
 
@@ -111,6 +121,10 @@ class Compiler:
                 self._pred_ends, self._preds, self._count, self._joins
             ).tobytes()
             program.edges = Columns(self._pred_ends, self._preds, array("I", self._joins))
+        if self._priorities:
+            self.ranks = graph.ranks_by_priority(
+                self.ranks, self._priorities, self._count
+            ).tobytes()
         program.function_names = self._functions.names
 
     def _let_go(self, tasks: Sequence[Task]) -> None:
@@ -135,14 +149,14 @@ class Compiler:
         first = self._count
         self._shared.texts = set()
         functions, loose = self._functions.of(tasks)
-        blobs = _pickle_plain(tasks) if not loose else None
+        blobs = pickle_plain(tasks) if not loose else None
         args = b"" if blobs is None else b"".join(blobs)
         if blobs is None or len(args) > SHARED_MIN_BYTES * len(tasks):
             self._shared.texts = long_texts([task.args for task in tasks])  # type: ignore[attr-defined]
         if blobs is None or self._shared.texts:
             blobs = self._place_any(tasks, functions, loose)
             args = b"".join(blobs)
-        elif _have_accesses(tasks):
+        elif have_accesses(tasks):
             self._place_plain(tasks)
         else:
             for index, task in enumerate(tasks, first):
@@ -151,10 +165,10 @@ class Compiler:
                 self._tracker.add_plain(len(tasks))
         end = tasks[-1].index + 1
         if end - first > len(tasks):
-            blobs = _spread(blobs, tasks, first, end)
+            blobs = spread(blobs, tasks, first, end)
         column = self._functions.column(tasks, functions, loose, end - first)
         self._note_options(tasks)
-        self._uids.extend(_column_of_uids(tasks, first, end))
+        self._uids.extend(column_of_uids(tasks, first, end))
         lengths = array("I", map(len, blobs))
         self._send_page(first, end - first, column, lengths, args, len(tasks))
 
@@ -218,11 +232,20 @@ class Compiler:
         for task in tasks:
             if task.name is not None:
                 program.names[task.index] = task.name
+            if task.options is not None:
+                self._note_terms(task.index, task.options)
             if task.callback_func is not None:
                 callback = Callback(task.callback_func, tuple(task.callback_args))
                 program.callbacks[task.index] = callback
+            if task.form is not None:  # type: ignore[attr-defined]
+                program.forms[task.index] = task.form  # type: ignore[attr-defined]
         if program.callbacks:
             self._client.callbacks.start()
+
+    def _note_terms(self, element: int, options: Options) -> None:
+        self._options.append((element, options))
+        if options.priority:
+            self._priorities[element] = options.priority
 
     def _send_page(
         self,
@@ -247,13 +270,17 @@ class Compiler:
             page.inputs, page.objects = tuple(self._inputs), tuple(self._objects)
             self._inputs, self._objects = [], []
         page.gates, self._gates = self._gates, ()
+        if self._options:
+            given = [(element - first, options) for element, options in self._options]
+            page.terms = self._terms.column(given, count)
+            self._options = []
         self._count = first + count
         runs = self.program.functions
         if not runs or functions.__class__ is bytes or runs[-1][1] != functions:
             runs.append((first, functions))
         self.program.add_elements(count, tasks)
         messages, fds = self._shared.take_unsent()
-        send_and_close(self._send, [*messages, page], fds)
+        send_and_close(self._send, [*self._terms.take_unsent(), *messages, page], fds)
 
     def _send(self, messages: Sequence[msg.Message], fds: Sequence[int] = ()) -> None:
         opening, self._opening = self._opening, []
@@ -344,34 +371,3 @@ class Compiler:
 
 def _has_function(task: Any) -> bool:
     return task.func is not None
-
-
-def _pickle_plain(tasks: Sequence[Task]) -> list[bytes] | None:
-    """Pickled arguments of tasks that have only numbers and strings; ``None`` if one has others."""
-    args = [task.args for task in tasks]  # type: ignore[attr-defined]
-    if not ATOMS.issuperset(map(type, chain.from_iterable(args))):
-        return None
-    return list(map(pickle.dumps, args, repeat(ATOMS_PROTOCOL)))
-
-
-def _spread(blobs: list[bytes], tasks: Sequence[Task], first: int, end: int) -> list[bytes]:
-    """The blob of each element, nothing for joins, which stand before tasks."""
-    spread = [b""] * (end - first)
-    for task, blob in zip(tasks, blobs):
-        spread[task.index - first] = blob
-    return spread
-
-
-def _have_accesses(tasks: Sequence[Task]) -> bool:
-    return any([t.reads or t.writes for t in tasks])  # noqa: C419  a generator is slower
-
-
-def _column_of_uids(tasks: Sequence[Task], first: int, end: int) -> array[int]:
-    """The uid of each element, 0 for a join."""
-    uids = array("Q", [task._uid for task in tasks])
-    if end - first == len(tasks):
-        return uids
-    column = array("Q", bytes(8 * (end - first)))
-    for task, uid in zip(tasks, uids):
-        column[task.index - first] = uid
-    return column

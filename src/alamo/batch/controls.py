@@ -62,3 +62,4 @@ class Controls:
         self._client.check_broken()
         self._client.send([msg.ScaleAsked(slots)])
         self._client.slots = slots
+        self._client.options.forget()

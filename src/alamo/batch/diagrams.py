@@ -61,7 +61,7 @@ class _Elements:
 
     def __init__(self, program: Program) -> None:
         self._program = program
-        self._where, self._failed, self._skipped = program.snapshot()
+        self._where, self._failed, self._skipped, self._cancelled = program.snapshot()
         count = len(self._where)
         edges = program.edges
         self._preds = edges.preds if edges is not None else array("I")
@@ -90,6 +90,8 @@ class _Elements:
                         ended[element] = state not in ("running", "pending")
             elif element in self._skipped:
                 state = "skipped"
+            elif element in self._cancelled:
+                state = "cancelled"
             elif element in self._failed:
                 state = "failed"
             states.append(state)
@@ -163,6 +165,8 @@ def _array_state(array_program: ArrayProgram, ready: bool) -> State:
     if array_program.is_skipped:
         return "skipped"
     if array_program.has_ended(False):
+        if array_program.cancelled:
+            return "failed" if array_program.failed else "cancelled"
         failed = array_program.failed or array_program.feed_error is not None
         return "failed" if failed else "done"
     live = array_program.started and array_program.broken is None
@@ -174,6 +178,6 @@ def _together(states: Iterable[State]) -> State:
     found = set(states)
     if found <= {"done"}:
         return "done"
-    if found <= {"done", "failed", "skipped"}:
-        return "failed" if "failed" in found else "skipped"
+    if found <= {"done", "failed", "skipped", "cancelled"}:
+        return next(s for s in ("failed", "cancelled", "skipped") if s in found)
     return "pending" if found == {"pending"} else "running"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from alamo.batch.array_program import ArrayProgram
 from alamo.batch.array_task import _Array
-from alamo.batch.counts import Counts, Unfinished, failures_of, of_program, state_of
+from alamo.batch.counts import STATES, Counts, Unfinished, failures_of, of_program, state_of
 from alamo.batch.expanded import ExpandedArray
 from alamo.batch.failures import first_line
 from alamo.batch.outcomes import Program
@@ -21,7 +21,8 @@ from alamo.batch.results import STREAMS, AsyncDict
 
 if TYPE_CHECKING:
     from alamo.batch.batch import Batch
-    from alamo.batch.task import HandlesByUid, Task
+    from alamo.batch.handles import HandlesByUid
+    from alamo.batch.task import Task
 
 #: Failures that are shown in a notebook; in a line it is the first.
 _SHOWN = 5
@@ -31,7 +32,8 @@ _WIDTH = 100
 _COUNTED_MAX = 10_000
 
 #: Seen on white and on black.
-_COLOURS = {"done": "#3a9d5d", "failed": "#d9534f", "skipped": "#c9932b", "waiting": "#8886"}
+_COLOURS = {"done": "#3a9d5d", "failed": "#d9534f", "skipped": "#c9932b"}
+_COLOURS |= {"cancelled": "#7a8794", "waiting": "#8886"}
 
 
 @dataclass
@@ -165,14 +167,14 @@ def _of_members(program: Program, view: ExpandedArray, title: str) -> Glance:
     if view.size > _COUNTED_MAX:
         return Glance(title, f"{view.size} elements of a program that is {_state(program)}")
     states = [state_of(program, element) for element in view.elements]
-    done, failed, skipped, waiting = map(states.count, Counts._fields[:4])
-    counts = Counts(done, failed, skipped, waiting, view.size)
+    retried = sum([len(program.attempts.get(element, ())) for element in view.elements])
+    counts = Counts(*map(states.count, STATES))._replace(total=view.size, retried=retried)
     bad = [element for element, state in zip(view.elements, states) if state == "failed"]
     failures = [
         (_short(program.title(element)), _short(first_line(program, element)))
         for element in bad[:_SHOWN]
     ]
-    state = "ended" if not waiting else _state(program)
+    state = "ended" if not counts.waiting else _state(program)
     return Glance(title, state, counts, failures)
 
 
@@ -191,7 +193,7 @@ def _strip(counts: Counts) -> str:
     total = counts.total or counts.ended + counts.waiting or 1
     parts = [
         f'<span style="width:{100 * count / total:.1f}%;background:{_COLOURS[state]}"></span>'
-        for count, state in zip(counts[:4], _COLOURS)
+        for count, state in zip(counts, _COLOURS)
         if count
     ]
     return (

@@ -66,8 +66,7 @@ class ElementEnding(Ending):
 
     def has_failed(self) -> bool:
         """Whether it failed or did not run."""
-        program = self.program
-        return self._element in program.skipped or self._element in program.failed
+        return self.program.has_failed(self._element)
 
     def watch(self, waiter: Any) -> bool:
         """Release the waiter when it has an outcome."""
@@ -126,8 +125,7 @@ class ExpandedEnding(Ending):
 
     def has_failed(self) -> bool:
         """Whether an element failed or did not run."""
-        bad = {*self.program.failed, *self.program.skipped}
-        return not bad.isdisjoint(self._view.elements)
+        return any(map(self.program.has_failed, self._view.elements))
 
     def watch(self, waiter: Any) -> bool:
         """Release the waiter when the first element that has not ended ends."""

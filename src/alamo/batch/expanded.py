@@ -13,6 +13,7 @@ from alamo.batch.waiting import deadline_of, left_until
 if TYPE_CHECKING:
     from alamo.batch.arrivals import Arrivals
     from alamo.batch.outcomes import Program
+    from alamo.batch.task_stats import TaskStats
 
 
 class ExpandedArray(ArrayView):
@@ -83,9 +84,19 @@ class ExpandedArray(ArrayView):
         """The value of an element."""
         return self.program.value(self.elements[index])
 
-    def text_at(self, index: int, stream: int) -> str:
+    def text_at(self, index: int, stream: int) -> str | bytes:
         """What an element printed."""
         return self.program.text(self.elements[index], stream)
+
+    def place_of(self, index: int) -> tuple[Program, int]:
+        """Where the element is a task."""
+        return self.program, self.elements[index]
+
+    def stats_at(self, index: int) -> TaskStats | None:
+        """What is known of an element's run."""
+        from alamo.batch.task_stats import stats_of  # for those who ask for it
+
+        return stats_of(self.program, self.elements[index])
 
     def values(self) -> tuple[list[Any], dict[int, BaseException]]:
         """The values of all, and the errors of those that failed."""
@@ -131,8 +142,7 @@ class Countdown:
         program = self._view.program
         if self._left or program.broken is not None:
             return
-        bad = {*program.failed, *program.skipped}
-        if bad.isdisjoint(self._view.elements):
+        if not any(map(program.has_failed, self._view.elements)):
             program.callbacks_pending += 1
             program.client.callbacks.queue(program, [self._stand_in])
         else:

@@ -15,9 +15,8 @@ import pickle
 import threading
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from alamo.batch.arguments import blame_argument
@@ -25,6 +24,7 @@ from alamo.batch.array_program import ArrayProgram
 from alamo.batch.program_functions import ProgramFunctions
 from alamo.batch.results import compiling
 from alamo.batch.shared import SharedObjects, send_and_close
+from alamo.batch.sources import Source
 from alamo.errors import AlamoError, BatchBroken, SerializationError, UsageError
 from alamo.protocol import messages as msg
 from alamo.protocol.importable import importable
@@ -50,70 +50,6 @@ PAGE_BYTES = 1 << 20
 PICKLE = 256
 PICKLE_BYTES = 32 << 10
 
-#: What iterates without ever waiting for something.
-_AT_HAND = (list, tuple, range, str, bytes, bytearray, dict, set, frozenset, array, deque)
-
-
-class Source:
-    """The arguments of an array's elements.
-
-    Attributes:
-        length: how many there are, if that is known.
-        may_block: taking the next may wait for something.
-    """
-
-    def __init__(self, iterables: Sequence[Iterable[Any]]) -> None:
-        """Raises a ``TypeError`` when one cannot be iterated."""
-        at_hand = all(_is_at_hand(given) for given in iterables)
-        self.may_block = not at_hand
-        self.length: int | None = min(map(len, iterables)) if at_hand else None  # type: ignore[arg-type]
-        self._ranges: list[range] | None = None
-        self._at = 0
-        self._rows: list[tuple[Any, ...]] = []
-        self._error: BaseException | None = None
-        if all(isinstance(given, range) for given in iterables):
-            self._ranges = [r[: self.length] for r in iterables]  # type: ignore[index]
-        else:
-            self._single = len(iterables) == 1
-            self.iterator: Iterator[Any] = (
-                iter(iterables[0]) if self._single else zip(*map(iter, iterables))
-            )
-            if at_hand:  # a list may grow meanwhile
-                self.iterator = islice(self.iterator, self.length)
-
-    def take(self, count: int) -> list[Sequence[Any]]:
-        """Columns of the next elements, one an iterable; empty at the end."""
-        if self._ranges is not None:
-            columns: list[Sequence[Any]] = [r[self._at : self._at + count] for r in self._ranges]
-            self._at += count
-            return columns if len(columns[0]) else []
-        return self.columns(list(islice(self.iterator, count)))
-
-    def rows(self) -> list[tuple[Any, ...]]:
-        """The arguments of all elements; the same again, and the same error, when asked again."""
-        if self._ranges is not None:
-            return list(zip(*self._ranges, strict=True))
-        if self._error is not None:
-            raise self._error
-        try:
-            self._rows += [(item,) for item in self.iterator] if self._single else self.iterator
-        except BaseException as error:
-            self._error = error
-            raise
-        return self._rows
-
-    def columns(self, items: list[Any]) -> list[Sequence[Any]]:
-        """What the iterator gave, as columns."""
-        if not items:
-            return []
-        return [items] if self._single else list(zip(*items, strict=True))
-
-
-def _is_at_hand(given: Any) -> bool:
-    if isinstance(given, _AT_HAND):
-        return True
-    return type(given).__module__ == "numpy" and hasattr(given, "__len__")
-
 
 class Feeder:
     """Makes the elements of one array.
@@ -121,7 +57,12 @@ class Feeder:
     Args:
         function: what every element calls.
         send: sends what must come before the first page.
+
+    Attributes:
+        terms: the number of what its elements need and may do.
     """
+
+    terms = 0
 
     def __init__(
         self,
@@ -157,6 +98,8 @@ class Feeder:
         Raises:
             UsageError: a handle is among the arguments; the array has been broken off there.
         """
+        if not self._program.is_wanted:  # it was cancelled before it was started
+            return
         if self._source.may_block:
             self._thread(self._pull, "pull")
             self._thread(self._feed_pulled, "feed")
@@ -359,20 +302,26 @@ class Feeder:
             objects=objects,
             counts=counts.tobytes(),
             unused=unused,
+            terms=self.terms,
         )
         self._sent_bytes += len(args) + self._shared.take_shipped()
-        self._program.add_elements(count, count)
-        messages, fds = self._shared.take_unsent()
-        send_and_close(self._client.send, [*messages, page], fds)
+        with self._program.feeding:
+            if self._program.cancel_reason is not None:
+                self._shared.close()
+                return
+            self._program.add_elements(count, count)
+            messages, fds = self._shared.take_unsent()
+            send_and_close(self._client.send, [*messages, page], fds)
 
     def _finish(self, error: BaseException | None) -> None:
         """No more elements come."""
         program, client = self._program, self._client
-        if not program.growing:
-            return
         self._shared.close()
-        # First here: what else ends with it must find that it has ended.
-        client.callbacks.queue(program, program.seal(error))
+        with program.feeding:
+            if not program.growing:
+                return
+            # First here: what else ends with it must find that it has ended.
+            client.callbacks.queue(program, program.seal(error))
         try:
             client.send([msg.Sealed(program.number, error is not None)])
         except BatchBroken:

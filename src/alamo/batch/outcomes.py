@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from array import array
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from alamo.batch import forks
 from alamo.batch.expanded import ExpandedArray, member
+from alamo.batch.failures import FailedAttempt
+from alamo.batch.stops import cancel_reason
+from alamo.batch.timeline import Timeline
 from alamo.batch.uids import UidIndex
-from alamo.batch.values import SKIPPED, Values
+from alamo.batch.values import CANCELLED, SKIPPED
+from alamo.batch.watched import Callback, Watched
 from alamo.core.edges import Columns
 from alamo.errors import BatchBroken
 from alamo.protocol import messages as msg
@@ -21,44 +24,39 @@ if TYPE_CHECKING:
     from alamo.batch.client import Client
 
 
-class Callback(NamedTuple):
-    """A function to call with a task's result and these arguments."""
-
-    function: Callable[..., Any]
-    args: tuple[Any, ...]
-
-
-class Program(Values):
+class Program(Watched):
     """One program of this client: a compiled task, or a run of tasks started one by one.
 
     Attributes:
         number: the client's number of it.
-        remaining: tasks without an outcome yet (joins are not counted).
         failed: elements whose task failed, in the order in which that came to be known.
         first_uid, uids: uid of an element is ``uids[element]`` (0 for a join), or
             ``first_uid + element`` when they are in sequence.
         names: element -> the name that the user gave.
         arrays: element -> the array that it stands for.
         expanded: the arrays whose elements are tasks of this program.
-        broken: why no further outcome will come.
         kinds: classes by value that outcomes may refer to.
         edges: what waits for what; ``None`` if nothing does.
         functions: runs of elements: the first, and a function number for all or for each.
         function_names: what the functions are called, by number.
+        retried: attempts that failed and that others followed.
+        timeline: when and where its tasks ran.
+        to_cancel: elements that were cancelled before the start, which is when the manager is
+            told, and why.
+        is_cancelled_unstarted: its only task was cancelled before it was started.
     """
 
     def __init__(self, number: int, client: Client) -> None:
         super().__init__(client.memory)
         self.number = number
         self.client = client
-        self._lock = threading.Lock()
-        self._waiters: dict[int, list[Any]] = {}
-        self._end_waiters: list[Any] = []
         self.started = False
         self._began_s = 0.0
         #: When the tasks of a stream were started, and when frames of outcomes came in.
         self.begun_s = array("d")
         self._frames_s = array("d")
+        self._last_s: float | None = None
+        self.timeline = Timeline()
         #: Tasks started one by one go into one program, which grows; otherwise it was compiled.
         self.is_stream = False
         self.growing = False
@@ -66,8 +64,10 @@ class Program(Values):
         self.fed = True
         self.tasks = 0
         self.received_bytes = 0
-        self.remaining = 0
         self.failed: dict[int, None] = {}
+        self.retried = 0
+        self.to_cancel: dict[int, str] = {}
+        self.is_cancelled_unstarted = False
         self.first_uid = -1
         self.uids: array[int] | None = None
         self._uid_index: UidIndex | None = None
@@ -78,28 +78,29 @@ class Program(Values):
         self.edges: Columns | None = None
         self.functions: list[tuple[int, int | bytes]] = []
         self.function_names: dict[int, str] = {}
-        self.broken: BaseException | None = None
-        self.callbacks: dict[int, Callback] = {}
         self.end_callback: Callback | None = None
-        #: Callbacks queued or running.
-        self.callbacks_pending = 0
         self.callback_errors: dict[int, BaseException] = {}
         forks.watch_program(self)
 
-    def begin(self) -> None:
-        """It is being started."""
-        self._began_s = time.monotonic()
-        self.started = True
+    def begin(self) -> dict[int, str]:
+        """It is being started; returns the elements to be cancelled at once, and why."""
+        with self._lock:
+            self._began_s = time.monotonic()
+            self.started = True
+            return self.to_cancel
 
     def times(self, element: int) -> tuple[float | None, float | None]:
         """Monotonic times of the start and the end of all (-1) or one; ``None`` if not known."""
         if element < 0:
-            ended = self.has_ended(False) and len(self._frames_s)
             began_s = self._began_s if self.started else None
-            return began_s, self._frames_s[-1] if ended else None
+            return began_s, self._last_s if self.has_ended(False) else None
         position = self._where[element]
         began_s = self.begun_s[element] if self.is_stream else None
-        return began_s, self._frames_s[position >> 32] if 0 < position < SKIPPED else None
+        return began_s, self._frames_s[position >> 32] if 0 < position < CANCELLED else None
+
+    def attempts_made(self, element: int) -> int:
+        """How often an element, which has ended, was started."""
+        return 1 + len(self.attempts.get(element, ()))
 
     # -- shape ---------------------------------------------------------------------------
 
@@ -165,7 +166,9 @@ class Program(Values):
         with self._lock:
             base = (len(self._frames) << 32) + 1
             self._frames.append(frame)
-            self._frames_s.append(time.monotonic())
+            self._last_s = time.monotonic()
+            self._frames_s.append(self._last_s)
+            self.timeline.add(message.timing)
             where = self._where
             first = message.first
             elements: Any = range(first, first + count)
@@ -177,7 +180,8 @@ class Program(Values):
                 if frame.__class__ is tuple:
                     self._unread_blocks[elements[position]] = block
             failed = dict.fromkeys([elements[p] for p in message.failed])
-            self.failed.update(failed)
+            if failed:
+                self._note_failures(message, failed)
             # Last, for from here on other threads read them, without the lock.
             if message.elements:
                 for position, element in enumerate(elements, base):
@@ -198,6 +202,19 @@ class Program(Values):
             self._wake(elements)
         return called
 
+    def _note_failures(self, message: msg.Results, elements: Iterable[int]) -> None:
+        """Tell the failed from those that were cancelled while they ran."""
+        ends = memoryview(message.ends).cast("I")
+        for position, element in zip(message.failed, elements):
+            start = ends[position - 1] if position else 0
+            reason = cancel_reason(message.payload[start : ends[position]])
+            if reason is None and element in self.arrays:
+                reason = self.arrays[element].cancel_reason
+            if reason is None:
+                self.failed[element] = None
+            else:
+                self.cancelled[element] = reason
+
     def _note_arrival(self, elements: Sequence[int]) -> None:
         """A frame with the outcomes of these elements is there; called before waits see it."""
 
@@ -210,6 +227,7 @@ class Program(Values):
                 self._where[element] = SKIPPED
                 self.skipped[element] = root
                 self.callbacks.pop(element, None)
+            self._last_s = time.monotonic()
             self.remaining -= len(elements)
             called: list[int] = []
             self._queue_end_callback(called)
@@ -219,10 +237,43 @@ class Program(Values):
                 self.arrays[element].skip()
         return called
 
+    def add_cancelled(self, elements: Sequence[int], reason: str) -> list[int]:
+        """Note tasks that were cancelled before they began; returns callbacks to run."""
+        with self._lock:
+            fresh = [element for element in elements if not self._where[element]]
+            for element in fresh:
+                self.callbacks.pop(element, None)
+            self.cancelled.update(dict.fromkeys(fresh, reason))
+            for element in fresh:  # last, as in ``add_results``
+                self._where[element] = CANCELLED
+            if fresh:
+                self._note_arrival(fresh)
+            self._last_s = time.monotonic()
+            self.remaining -= len(fresh)
+            called: list[int] = []
+            self._queue_end_callback(called)
+            self._wake(fresh)
+        return called
+
+    def cancel_at_start(self, elements: Sequence[int] | None, reason: str) -> bool:
+        """Note elements, or all, that shall be cancelled when this is started; whether one was
+        not noted before.
+        """
+        chosen = range(self.count) if elements is None else elements
+        fresh = [element for element in chosen if element not in self.to_cancel]
+        self.to_cancel.update(dict.fromkeys(fresh, reason))
+        return bool(fresh)
+
+    def add_attempt(self, message: msg.AttemptFailed) -> None:
+        """Keep a failed attempt that another follows."""
+        attempt = FailedAttempt(message.outcome, message.delay_s)
+        self.attempts.setdefault(message.element, []).append(attempt)
+        self.retried += 1
+
     def _queue_end_callback(self, called: list[int]) -> None:
         """Element -1 stands for the callback of the program as a whole."""
         if not self.remaining and self.end_callback is not None and self.started:
-            if self.failed or self.skipped:
+            if self.failed or self.skipped or self.cancelled:
                 self.end_callback = None
             else:
                 called.append(-1)
@@ -234,23 +285,6 @@ class Program(Values):
         with self._lock:
             self._queue_end_callback(called)
         return called
-
-    def _wake(self, elements: Any) -> None:
-        if self._waiters:
-            if len(self._waiters) < len(elements):
-                ready = [e for e in self._waiters if self._where[e]]
-            else:
-                ready = [e for e in elements if e in self._waiters]
-            for element in ready:
-                for lock in self._waiters.pop(element):
-                    lock.release()
-        self._wake_if_ended()
-
-    def _wake_if_ended(self) -> None:
-        if self._end_waiters and not self.remaining:
-            waiters, self._end_waiters = self._end_waiters, []
-            for lock in waiters:
-                lock.release()
 
     def callback_done(self, element: int, error: BaseException | None) -> None:
         """A callback has run."""
@@ -283,9 +317,7 @@ class Program(Values):
     def after_fork(self) -> None:
         """In a forked child: locks may be held by threads that are not here."""
         super().after_fork()
-        self._lock = threading.Lock()
-        self._waiters, self._end_waiters = {}, []
-        self.callbacks, self.callbacks_pending, self.end_callback = {}, 0, None  # the parent's
+        self.end_callback = None  # the parent's
         if self.remaining and self.broken is None:
             self.broken = BatchBroken(
                 "this task was started before the fork; its result goes to the parent process"
@@ -297,74 +329,18 @@ class Program(Values):
             return self.arrays[element].all_values()
         return super().value(element)
 
-    def snapshot(self) -> tuple[array[int], frozenset[int], frozenset[int]]:
-        """At one moment: what is not 0 for elements with an outcome; the failed, the skipped."""
+    def snapshot(self) -> tuple[array[int], frozenset[int], frozenset[int], frozenset[int]]:
+        """At one moment: what is not 0 for elements with an outcome; the failed, the skipped, the
+        cancelled."""
         with self._lock:
-            return self._where[:], frozenset(self.failed), frozenset(self.skipped)
-
-    # -- waiting ---------------------------------------------------------------------------
-
-    def has(self, element: int) -> bool:
-        """Whether the element's outcome is known."""
-        return self._where[element] != 0
-
-    def waiter(self, element: int) -> Any:
-        """A held lock that is released when the element has an outcome; ``None`` if it has."""
-        lock = threading.Lock()
-        lock.acquire()
-        return lock if self.watch(element, lock) else None
-
-    def watch(self, element: int, waiter: Any) -> bool:
-        """Have ``waiter.release()`` called when the element has an outcome, or never will.
-
-        It is called in another thread and must not block; ``False``: there is nothing to wait for.
-        """
-        with self._lock:
-            if self._where[element] or self.broken is not None:
-                return False
-            self._waiters.setdefault(element, []).append(waiter)
-            return True
-
-    def end_waiter(self, with_callbacks: bool) -> Any:
-        """A held lock that is released when something about the end of the program changes."""
-        lock = threading.Lock()
-        lock.acquire()
-        return lock if self.watch_end(lock, with_callbacks) else None
-
-    def watch_end(self, waiter: Any, with_callbacks: bool) -> bool:
-        """Have ``waiter.release()`` called when something about the end changes; as ``watch``."""
-        with self._lock:
-            if self.has_ended(with_callbacks) or self.broken is not None:
-                return False
-            self._end_waiters.append(waiter)
-            return True
-
-    def callback_waiter(self, element: int) -> Any:
-        """A held lock that is released when a callback has run; ``None`` if this one has."""
-        with self._lock:
-            if element not in self.callbacks:
-                return None
-            lock = threading.Lock()
-            lock.acquire()
-            self._end_waiters.append(lock)
-            return lock
-
-    def has_ended(self, with_callbacks: bool) -> bool:
-        """Whether all outcomes are known and, if asked for, all callbacks have run."""
-        return not self.remaining and not (with_callbacks and self.callbacks_pending)
+            ended = frozenset(self.failed), frozenset(self.skipped), frozenset(self.cancelled)
+            return self._where[:], *ended
 
     @property
     def has_failures(self) -> bool:
         """Whether a task failed or did not run."""
-        return bool(self.failed or self.skipped)
+        return bool(self.failed or self.skipped or self.cancelled)
 
-    def forget_waiter(self, element: int, lock: Any) -> None:
-        """A wait was given up."""
-        with self._lock:
-            locks = self._waiters.get(element, [])
-            if lock in locks:
-                locks.remove(lock)
-                if not locks:
-                    del self._waiters[element]
-            if lock in self._end_waiters:
-                self._end_waiters.remove(lock)
+    def has_failed(self, element: int) -> bool:
+        """Whether a task failed or did not run."""
+        return element in self.failed or element in self.skipped or element in self.cancelled

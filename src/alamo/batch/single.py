@@ -10,10 +10,12 @@ from array import array
 from typing import TYPE_CHECKING, Any
 
 from alamo.batch.arguments import blame_argument
-from alamo.batch.outcomes import Callback, Program
+from alamo.batch.outcomes import Program
 from alamo.batch.program_functions import ProgramFunctions
+from alamo.batch.program_terms import ProgramTerms
 from alamo.batch.results import compiling
 from alamo.batch.shared import SharedObjects, send_and_close
+from alamo.batch.watched import Callback
 from alamo.errors import AlamoError, SerializationError, UsageError
 from alamo.protocol import messages as msg
 from alamo.protocol.importable import importable
@@ -28,6 +30,8 @@ PROGRAM_MAX = 1024
 PROGRAM_MAX_BYTES = 1 << 20
 #: Every worker gets all parts of a program; a class that changes between starts makes many.
 _PARTS_MAX = 64
+#: Priorities of which a program is kept open for further tasks.
+_LANES_MAX = 16
 
 _all: weakref.WeakSet[SingleTasks] = weakref.WeakSet()
 
@@ -35,13 +39,17 @@ _all: weakref.WeakSet[SingleTasks] = weakref.WeakSet()
 class SingleTasks:
     """Starts single tasks of one Batch.  Accesses have no effect on them."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, priority: int = 0) -> None:
         self._client = client
+        self._priority = priority
+        #: Of other priorities, by these, the last used last: their tasks are in other programs.
+        self._lanes: dict[int, SingleTasks] = {}
         self._lock = threading.RLock()
         self._program: Program | None = None
         self._sent_bytes = 0
         self._shared: SharedObjects | None = None
         self._functions: ProgramFunctions
+        self._terms: ProgramTerms
         self._cwd = b""
         _all.add(self)
 
@@ -49,6 +57,7 @@ class SingleTasks:
         """In a forked child: begin anew."""
         self._lock = threading.RLock()
         self._program = None
+        self._lanes = {}
 
     def start(self, task: Task) -> None:
         """Send a task that has not been started.
@@ -56,6 +65,10 @@ class SingleTasks:
         Raises:
             SerializationError: its function or an argument cannot be pickled.
         """
+        priority = task.options.priority if task.options is not None else 0
+        if priority != self._priority:
+            self._lane(priority).start(task)
+            return
         with self._lock:
             try:
                 self._send(task)
@@ -65,6 +78,34 @@ class SingleTasks:
                 self._retire(task)
                 raise
         task.func, task.args, task.callback_func = None, (), None  # type: ignore[attr-defined]
+
+    def _lane(self, priority: int) -> SingleTasks:
+        """What starts tasks of another priority.  A program may be kept open for each of some."""
+        with self._lock:
+            lane = self._lanes.pop(priority, None) or SingleTasks(self._client, priority)
+            self._lanes[priority] = lane
+            closed = None
+            if len(self._lanes) > _LANES_MAX:
+                closed = self._lanes.pop(next(iter(self._lanes)))
+        if closed is not None:
+            closed._seal()
+        return lane
+
+    def seal_all(self) -> None:
+        """Tasks to come go into other programs than those so far."""
+        with self._lock:
+            lanes = list(self._lanes.values())
+        for lane in (self, *lanes):
+            lane._seal()
+
+    def _seal(self) -> None:
+        """The program takes no more tasks; the next one, if there is one, gets another."""
+        with self._lock:
+            program, self._program = self._program, None
+            if program is not None and program.growing:
+                program.growing = False
+                self._client.let_go(program)
+                self._client.post(msg.Sealed(program.number))
 
     def _retire(self, task: Task) -> None:
         """A start failed or was interrupted: whether the manager counts the task is not known.
@@ -86,6 +127,7 @@ class SingleTasks:
         try:
             compiling.compiler = NoHandles
             number = self._function_number(task)
+            terms = self._terms.number(task.options)
             data = self._dump(task, self._shared)
         finally:
             compiling.compiler = None
@@ -95,6 +137,8 @@ class SingleTasks:
         program.begun_s.append(time.monotonic())
         if task.name is not None:
             program.names[element] = task.name
+        if task.form is not None:  # type: ignore[attr-defined]
+            program.forms[element] = task.form  # type: ignore[attr-defined]
         if task.callback_func is not None:
             self._client.callbacks.start()
             program.callbacks[element] = Callback(task.callback_func, tuple(task.callback_args))
@@ -106,9 +150,10 @@ class SingleTasks:
             array("I", [len(data)]).tobytes(),
             data,
             objects=objects,
+            terms=terms,
         )
-        task.program, task.index = program, element
         self._send_with_seal(program, page, len(data))
+        task.program, task.index = program, element  # now: cancelling it must come behind it
 
     def _send_with_seal(self, program: Program, page: msg.Page, size: int) -> None:
         """Send a page; the program takes no more when it is full."""
@@ -119,7 +164,7 @@ class SingleTasks:
             messages.append(msg.Sealed(program.number))
         self._sent_bytes += size
         unsent, fds = self._shared.take_unsent()
-        send_and_close(self._client.send, [*unsent, *messages], fds)
+        send_and_close(self._client.send, [*self._terms.take_unsent(), *unsent, *messages], fds)
 
     def _new_program(self) -> Program:
         return self._client.new_program()
@@ -147,9 +192,10 @@ class SingleTasks:
         self._shared = SharedObjects(self._client, program.number, self._client.send)
         program.kinds = self._shared.parts.kinds
         self._functions = ProgramFunctions(self._client, program.number, self._client.send)
+        self._terms = ProgramTerms(program.number)
         self._sent_bytes = 0
         opening += [
-            msg.Opened(program.number, cwd, growing=True),
+            msg.Opened(program.number, cwd, growing=True, priority=self._priority),
             msg.Started(program.number),
         ]
         self._client.send(opening)  # now: an argument may be sent before the task

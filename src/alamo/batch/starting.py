@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from alamo.batch.array_task import _Array, feed, start_array
+from alamo.batch.cancelling import asked
+from alamo.batch.handles import HandlesByUid
 from alamo.batch.single import SingleTasks
-from alamo.batch.task import HandlesByUid, Task, _Compiled
+from alamo.batch.task import Task, _Compiled
 from alamo.errors import BatchBroken, UsageError
 from alamo.protocol import messages as msg
 
@@ -21,6 +23,8 @@ def start(batch: Batch, singles: SingleTasks, task: Task) -> Any:
     program = task.program
     if not task.compiled:
         if program is not None:
+            if program.is_cancelled_unstarted:
+                return task.result, task.stdout, task.stderr
             raise UsageError(
                 f"{task.title()} has been started already; make a new task for each call"
             )
@@ -38,13 +42,15 @@ def start(batch: Batch, singles: SingleTasks, task: Task) -> Any:
     if program.broken is not None:
         raise BatchBroken(f"{task.title()} cannot be started any more: {program.broken}")
     assert isinstance(task, _Compiled)
-    program.begin()  # now: its end may come in before the next line has ended
+    cancelled = program.begin()  # now: its end may come in before the next line has ended
     try:
-        client.send([msg.Started(program.number, task.ranks)])
+        messages = asked(program.number, cancelled) if cancelled else []
+        client.send([*messages, msg.Started(program.number, task.ranks)])
     except BaseException:
         program.started = False  # the manager starts it once, however often it is told
         raise
     task.ranks = b""
+    program.to_cancel = {}
     for array in task.arrays:
         array.program.begin()
     if task.arrays:

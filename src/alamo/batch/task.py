@@ -10,19 +10,19 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator
 from typing import Any
 
 import msgspec
 
+from alamo.batch.options import Options
 from alamo.batch.outcomes import Program
 from alamo.batch.results import AsyncDict
 from alamo.batch.waiting import Tick, default_timeout
 from alamo.core.access import READ, WRITE, make_access
 from alamo.errors import UsageError
+from alamo.protocol.output_form import OutputForm
 from alamo.protocol.records import RESULT, STDERR, STDOUT
-
-Handles = tuple[AsyncDict, AsyncDict, AsyncDict]
 
 
 class Task(msgspec.Struct, gc=False, eq=False):
@@ -48,6 +48,8 @@ class Task(msgspec.Struct, gc=False, eq=False):
     program: Program | None = None
     #: Its element in the program; -1 for a compiled task, which is all of it.
     index: int = -1
+    #: Time limit, retries, policy and priority, if any of them is given.
+    options: Options | None = None
 
     @property
     def uid(self) -> int:
@@ -171,6 +173,47 @@ class Task(msgspec.Struct, gc=False, eq=False):
         self.wait(timeout, progress=progress)
         return started
 
+    def cancel(self, reason: str | None = None) -> bool:
+        """Have the task end: what of it has not begun never will, and what runs is stopped.
+
+        Of a compiled task that means all its subtasks, of an array all its elements.  They end as
+        cancelled: ``get`` raises ``TaskCancelled``, and tasks that need their output do not run.
+        A running function gets no chance to clean up; processes that it has started get SIGTERM
+        first.  A task that was not started yet may still be, and ends at once.
+
+        Args:
+            reason: shown in the error.
+
+        Returns:
+            Whether it had not ended, as far as is known here; what ends meanwhile stays as it is.
+
+        Cost: a message; does not wait for the end.
+        """
+        from alamo.batch.cancelling import cancel  # which needs the arrays, and they this module
+
+        return cancel(self, reason)
+
+    @property
+    def state(self) -> str:
+        """``created`` (not started), ``waiting`` (for other tasks, or to be tried again),
+        ``ready``, ``running``, ``done``, ``failed``, ``skipped`` or ``cancelled``.
+
+        Of a compiled task, or an array, what the furthest of its tasks that have not ended do;
+        when all have, the worst of their ends.  Cost: a message there and back while it goes on.
+        """
+        from alamo.batch.states import state_of_task
+
+        return state_of_task(self)
+
+    @property
+    def attempts(self) -> Any:
+        """The ``Attempt`` objects of its runs that have ended, in order; of an array a sequence
+        of such lists, of a compiled task a mapping by uid.
+        """
+        from alamo.batch.attempts import attempts_of  # for those who ask for it
+
+        return attempts_of(self)
+
     def __await__(self) -> Generator[Any, None, Any]:
         """``await task``: what ``run`` returns or raises, of a task that has been started.
 
@@ -210,10 +253,12 @@ class Task(msgspec.Struct, gc=False, eq=False):
         program = self.program
         assert program is not None
         failed, skipped = len(program.failed), len(program.skipped)
-        if failed or skipped:
+        cancelled = len(program.cancelled)
+        if failed or skipped or cancelled:
             first = program.title(min(program.failed)) if program.failed else ""
+            also = f", {cancelled} were cancelled" if cancelled else ""
             warnings.warn(
-                f"{failed} of {program.tasks} tasks failed (first: {first}) and {skipped} "
+                f"{failed} of {program.tasks} tasks failed (first: {first}){also} and {skipped} "
                 "did not run because of "
                 "that; raise_failures() raises them, result.get(uid) one of them",
                 RuntimeWarning,
@@ -229,7 +274,7 @@ class Task(msgspec.Struct, gc=False, eq=False):
         if program is None or not program.started:
             raise UsageError(f"{self.title()} has not been started; call start() or run() first")
         errors: list[Exception] = []
-        elements = sorted(program.failed) if self.index < 0 else [self.index]
+        elements = sorted([*program.failed, *program.cancelled]) if self.index < 0 else [self.index]
         for element in elements:
             try:
                 program.value(element)
@@ -265,6 +310,17 @@ class Task(msgspec.Struct, gc=False, eq=False):
     def callback_error(self) -> BaseException | None:
         """What the task's callback raised, if it did."""
         return None if self.program is None else self.program.callback_errors.get(self.index)
+
+    @property
+    def stats(self) -> Any:
+        """When and where it ran and what it took, a ``TaskStats``; ``None`` until it has ended,
+        and if it did not run.  Of a compiled task those of its subtasks by uid.
+        """
+        from alamo.batch.task_stats import StatsByUid, stats_of  # for those who ask for it
+
+        if self.program is None:
+            return None
+        return stats_of(self.program, self.index) if self.index >= 0 else StatsByUid(self)
 
     def element_of(self, tuid: int | None) -> int:
         """The element of the program that a uid means.
@@ -310,6 +366,7 @@ class _Call(Task, gc=False, eq=False):
 
     func: Callable[..., Any] | None = None
     args: tuple[Any, ...] = ()
+    form: OutputForm | None = None  # how its output is to be read, if not as a function's
 
 
 class _Function(_Call, gc=False, eq=False):
@@ -324,74 +381,6 @@ class _Compiled(Task, gc=False, eq=False):
     arrays: Any = ()
     #: Nobody else refers to it, so it goes when the user's last reference to the task does.
     start_right: Any = None
-
-
-class StartRight:
-    """Held by a compiled task: when it goes before the start, the program will never run."""
-
-    __slots__ = ("_program",)
-
-    def __init__(self, program: Program) -> None:
-        self._program = program
-
-    def __del__(self) -> None:
-        """May run in any thread, in the middle of anything: leave it for the next send."""
-        if not self._program.started:
-            self._program.client.never_started.append(self._program)
-
-
-class HandlesByUid(Mapping[int, Handles]):
-    """What ``start`` of a compiled task returns: uid -> (result, stdout, stderr).
-
-    Handles are made when asked for, so the mapping costs nothing however many there are.
-    """
-
-    def __init__(self, task: Task) -> None:
-        self._task = task
-
-    def __getitem__(self, uid: int) -> Handles:
-        program = self._task.program
-        assert program is not None
-        element = program.element_of(uid.__index__()) if hasattr(uid, "__index__") else -1
-        if element < 0:
-            raise KeyError(uid)
-        if element in program.arrays:
-            from alamo.batch.array_task import handle_at  # which needs this module
-
-            batch = self._task.batch
-            return (
-                handle_at(batch, program, element, RESULT),
-                handle_at(batch, program, element, STDOUT),
-                handle_at(batch, program, element, STDERR),
-            )
-        one = Task(
-            self._task.batch,
-            name=program.names.get(element),
-            _uid=uid,
-            program=program,
-            index=element,
-        )
-        return AsyncDict(one, RESULT), AsyncDict(one, STDOUT), AsyncDict(one, STDERR)
-
-    def __iter__(self) -> Iterator[int]:
-        program = self._task.program
-        assert program is not None
-        return program.iter_uids()
-
-    def __len__(self) -> int:
-        program = self._task.program
-        assert program is not None
-        return program.handles
-
-    def __repr__(self) -> str:
-        from alamo.batch import display
-
-        return display.text(self, display.of_handles)
-
-    def _repr_html_(self) -> str:
-        from alamo.batch import display
-
-        return display.html(self, display.of_handles)
 
 
 def _as_tuple(accesses: Any) -> tuple[Any, ...]:

@@ -7,12 +7,14 @@ predecessors are all inside it: a chain runs in one worker without a round trip.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from alamo.core.states import DEALT
+from alamo.core.terms import Grant
 
 if TYPE_CHECKING:
+    from alamo.core.lanes import Lane
     from alamo.core.program import Program
 
 #: Seconds of work in a chunk: long against a round trip (0.1 ms), short against a wait.
@@ -24,6 +26,10 @@ WORTH_S = 0.000_02
 FIRST_SIZE = 2
 #: Bounds what a recall has to walk and what a worker holds.
 SIZE_MAX = 8192
+
+#: Least weight of the newest report in the mean run time.  One of many elements weighs more than
+#: those before it of few: the first two, slow in cold caches, must not keep the chunks small.
+_NEWEST_MIN = 0.3
 
 
 class Chunk:
@@ -40,6 +46,8 @@ class Chunk:
             chunk that finishes as a whole be completed in one walk; ``None`` once it was
             cut short (then successors are walked).
         done: positions before this one have finished.
+        lane: what its elements need; ``None``: one core each.
+        grant: what they have been given; ``None``: one core.
     """
 
     __slots__ = (
@@ -47,6 +55,8 @@ class Chunk:
         "done",
         "elements",
         "fused",
+        "grant",
+        "lane",
         "number",
         "outside",
         "program",
@@ -64,6 +74,8 @@ class Chunk:
         fused: bool,
         outside: dict[int, int] | None,
         dealt_s: float,
+        lane: Lane | None = None,
+        grant: Grant | None = None,
     ) -> None:
         self.number = number
         self.program = program
@@ -74,6 +86,8 @@ class Chunk:
         self.outside = outside
         self.done = 0
         self.dealt_s = dealt_s
+        self.lane = lane
+        self.grant = grant
 
     def __repr__(self) -> str:
         return (
@@ -85,6 +99,27 @@ class Chunk:
     def end_seq(self) -> int:
         """One past the sequence number of the last element."""
         return self.seq + len(self.elements)
+
+
+class Paced:
+    """Elements whose run times are measured.
+
+    Attributes:
+        mean_s: run time of an element, ``None`` before the first report.
+    """
+
+    __slots__ = ("_measured", "mean_s")
+
+    def __init__(self) -> None:
+        self.mean_s: float | None = None
+        self._measured = 0
+
+    def measured(self, count: int, elapsed_s: float) -> None:
+        """Fold ``count`` elements that took ``elapsed_s`` together into the mean."""
+        mean_s = elapsed_s / count
+        weight = max(_NEWEST_MIN, count / (count + self._measured))
+        self._measured += count
+        self.mean_s = mean_s + (1.0 - weight) * ((self.mean_s or 0.0) - mean_s)
 
 
 def chunk_size(mean_s: float | None, ready: int, slots: int) -> int:
@@ -113,11 +148,17 @@ def fuse_size(mean_s: float | None) -> int:
     return chunk_size(mean_s, 1 << 30, 1)
 
 
-def fuse(program: Program, elements: list[int], size: int) -> dict[int, int]:
+def fuse(
+    program: Program,
+    elements: list[int],
+    size: int,
+    is_alike: Callable[[int], bool] | None = None,
+) -> dict[int, int]:
     """Mark ``elements`` as dealt and extend them with dependents that wait for nothing else.
 
     Args:
         elements: ready; extended in place up to ``size``.
+        is_alike: whether an element needs what these do; ``None``: all of the program do.
 
     Returns:
         The chunk's ``outside`` table.
@@ -139,7 +180,12 @@ def fuse(program: Program, elements: list[int], size: int) -> dict[int, int]:
             continue
         for other in (after,) if after.__class__ is int else after:  # type: ignore[union-attr]
             inside = outside.get(other, 0) + 1
-            if room > 0 and inside == waiting[other] and other not in held:
+            if (
+                room > 0
+                and inside == waiting[other]
+                and other not in held
+                and (is_alike is None or is_alike(other))
+            ):
                 if inside > 1:
                     del outside[other]
                 elements.append(other)

@@ -7,9 +7,10 @@ path to the end first and first come first served within a rank.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterator, Sequence
-from heapq import heappop, heappush
+from collections.abc import Collection, Iterator, Sequence
+from heapq import heapify, heappop, heappush
 from itertools import repeat
 
 
@@ -61,15 +62,49 @@ class ReadyRanges:
         self._count -= len(taken)
         return taken
 
+    def remove(self, elements: Collection[int]) -> None:
+        """Take out whichever of these are in here.  Cost: O(ranges + elements)."""
+        gone = sorted(elements)
+        if not gone or not self._ranges:
+            return
+        ranges: deque[range] = deque()
+        for part in self._ranges:
+            start = part.start
+            for element in gone[bisect_left(gone, start) : bisect_left(gone, part.stop)]:
+                if start < element:
+                    ranges.append(range(start, element))
+                start = element + 1
+            if start < part.stop:
+                ranges.append(range(start, part.stop))
+        self._ranges = ranges
+        self._count = sum(map(len, ranges))
+
+    def head(self) -> int:
+        """Orders it among others of its program: the first goes before what has a greater one."""
+        return self._ranges[0].start
+
+    def another(self) -> ReadyRanges:
+        """An empty one for other elements of the program."""
+        return ReadyRanges()
+
     def clear(self) -> None:
         """Forget all."""
         self._ranges.clear()
         self._count = 0
 
     def elements(self) -> Iterator[int]:
-        """All of them, for checks."""
+        """All of them in the order in which they are due."""
         for part in self._ranges:
             yield from part
+
+    def before(self, element: int) -> int:
+        """How many go before this one, which is among them.  Cost: O(ranges)."""
+        count = 0
+        for part in self._ranges:
+            if element in part:
+                return count + element - part.start
+            count += len(part)
+        return count
 
 
 class ReadyRanks:
@@ -135,6 +170,29 @@ class ReadyRanks:
         self._count -= len(elements)
         return elements
 
+    def remove(self, elements: Collection[int]) -> None:
+        """Take out whichever of these are in here.  Cost: O(ready elements of their ranks)."""
+        gone = set(elements)
+        ranks = {0} if self._ranks is None else {self._ranks[element] for element in gone}
+        for rank in ranks & self._buckets.keys():
+            bucket = self._buckets[rank][self._taken.pop(rank, 0) :]
+            left = [element for element in bucket if element not in gone]
+            self._count -= len(bucket) - len(left)
+            if left:
+                self._buckets[rank] = left
+            else:
+                del self._buckets[rank]
+                self._order.remove(-rank)
+                heapify(self._order)
+
+    def head(self) -> int:
+        """Orders it among others of its program: the first goes before what has a greater one."""
+        return self._order[0]
+
+    def another(self) -> ReadyRanks:
+        """An empty one for other elements of the program."""
+        return ReadyRanks(self._ranks)
+
     def clear(self) -> None:
         """Forget all."""
         self._buckets.clear()
@@ -143,6 +201,13 @@ class ReadyRanks:
         self._count = 0
 
     def elements(self) -> Iterator[int]:
-        """All of them, for checks."""
-        for rank, bucket in self._buckets.items():
-            yield from bucket[self._taken.get(rank, 0) :]
+        """All of them in the order in which they are due."""
+        for rank in sorted(self._buckets, reverse=True):
+            yield from self._buckets[rank][self._taken.get(rank, 0) :]
+
+    def before(self, element: int) -> int:
+        """How many go before this one, which is among them.  Cost: O(ready elements)."""
+        for count, other in enumerate(self.elements()):
+            if other == element:
+                return count
+        return self._count

@@ -5,28 +5,33 @@ caller has to do.  It knows programs, elements, workers and chunks as numbers; i
 sees a function, an argument, a result, a process or a socket.
 
 Rules, in order:
-  1. Programs of greater depth first (their parents hold a slot), then first come first served;
-     within a program the longest path to the end first.
-  2. A worker holds at most two chunks, so that it has work while a report travels.
-  3. When nothing is ready and a worker idles, work not begun is taken back from the busiest.
-  4. A dead worker fails the element that it was running, and no other.
+  1. Programs of greater depth first (their parents hold a slot), then by priority, then first come
+     first served; within a program the longest path to the end first.
+  2. What an element lacks that goes first is kept for it, and no other gets any.
+  3. A worker holds at most two chunks, so that it has work while a report travels.
+  4. When nothing is ready and a worker idles, work not begun is taken back from the busiest.
+  5. A dead worker fails the element that it was running, and no other.
+
+``dealing`` has who gets what, ``recalls`` how work comes back and is stopped, ``attempts`` what is
+tried again, ``cancelling`` what shall not run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from heapq import heapify, heappop, heappush
 
 from alamo.core import events as ev
+from alamo.core.alarm import Alarm
+from alamo.core.attempts import Attempts
+from alamo.core.cancelling import cancel
 from alamo.core.checks import check_scheduler
-from alamo.core.chunks import Chunk, chunk_size, fuse, fuse_size
+from alamo.core.chunks import Chunk
+from alamo.core.dealing import Dealer
 from alamo.core.gates import close_gate, open_gate
 from alamo.core.program import Program
+from alamo.core.recalls import Recalls
 from alamo.core.scaling import change_slots
 from alamo.core.workers import Worker, WorkerPool
-
-#: A chunk that was dealt less than this ago will be done sooner than a recall is.
-RECALL_AGE_S = 0.002
 
 
 class Scheduler:
@@ -48,29 +53,37 @@ class Scheduler:
     def __init__(self, slots: int) -> None:
         self.pool = WorkerPool(slots)
         self.programs: dict[int, Program] = {}
-        #: Programs with ready elements, a heap: the first is dealt from.
-        self._queue: list[tuple[tuple[int, int], Program]] = []
         self._arrivals = 0
-        self._chunks = 0
+        self._now_s = 0.0
         self._effects: list[ev.Effect] = []
-        self._wake_at_s: float | None = None
+        self._alarm = Alarm(self._effects)
+        self._recalls = Recalls(self.pool, self._effects, self._follow)
+        self._attempts = Attempts(self.programs, self._alarm, self._follow)
+        self._dealer = Dealer(self.pool, self._effects, self._alarm, self._recalls.recall)
+        self.queues = self._dealer.queues
         self._handlers: dict[type, Callable[..., None]] = {
             ev.ProgramOpened: self._on_program_opened,
+            ev.TermsDefined: self._on_terms_defined,
+            ev.MachineFound: self._on_machine_found,
             ev.PageAdded: self._on_page_added,
             ev.ProgramStarted: self._on_program_started,
             ev.ProgramDropped: self._on_program_dropped,
             ev.ProgramSealed: self._on_program_sealed,
+            ev.CancelAsked: self._on_cancel_asked,
             ev.ProgramPaused: self._on_program_paused,
             ev.ProgramResumed: self._on_program_resumed,
             ev.WorkerReady: self._on_worker_ready,
             ev.ChunkFinished: self._on_chunk_finished,
             ev.ChunkRefused: self._on_chunk_refused,
-            ev.TakenBack: self._on_taken_back,
-            ev.WorkerResumed: self._on_worker_resumed,
+            ev.TakenBack: self._recalls.taken_back,
+            ev.StopAsked: self._recalls.stop_asked,
+            ev.WorkerResumed: self._recalls.resumed,
             ev.WorkerLost: self._on_worker_lost,
             ev.WorkerBlocked: self._on_worker_blocked,
             ev.WorkerUnblocked: self._on_worker_unblocked,
-            ev.SlotsChanged: lambda event: change_slots(self.pool, event.slots, self._recall),
+            ev.SlotsChanged: lambda event: change_slots(
+                self.pool, event.slots, self._recalls.recall
+            ),
             ev.Woken: self._on_woken,
         }
 
@@ -87,9 +100,11 @@ class Scheduler:
         Raises:
             GraphError: a page cannot be right; nothing has changed.
         """
+        self._now_s = now_s
         self._handlers[type(event)](event)
-        self._deal(now_s)
-        effects, self._effects = self._effects, []
+        self._dealer.deal(now_s)
+        effects = self._effects.copy()
+        self._effects.clear()
         return effects
 
     @property
@@ -103,32 +118,47 @@ class Scheduler:
 
         For a moment that may be so although one of the waits is about to end.
         """
-        return self.pool.is_lent_out and bool(self._queue)
+        return self.pool.is_lent_out and bool(self.queues)
 
     @property
     def chunks_dealt(self) -> int:
         """How many chunks have been dealt so far."""
-        return self._chunks
+        return self._dealer.chunks
 
     # -- programs ----------------------------------------------------------------
 
     def _on_program_opened(self, event: ev.ProgramOpened) -> None:
         self.programs[event.program] = Program(
-            event.program, event.depth, self._arrivals, event.growing
+            event.program, event.depth, self._arrivals, event.growing, event.priority
         )
         self._arrivals += 1
 
+    def _on_terms_defined(self, event: ev.TermsDefined) -> None:
+        program = self.programs.get(event.program)
+        if program is not None:
+            program.define_terms(event.number, event.terms)
+
+    def _on_machine_found(self, event: ev.MachineFound) -> None:
+        self.pool.resources.found(event.gpus, event.memory_bytes, event.cpus)
+
     def _on_page_added(self, event: ev.PageAdded) -> None:
         program = self.programs.get(event.program)
-        if program is None or program.dropped:
+        if program is None or program.dropped or program.called_off:
             return
         if program.started:
             assert not len(event.preds)
             assert not event.joins
-            program.grow(event.count)
+            program.grow(event.count, event.terms)
             self._follow(program)
         else:
-            program.add_page(event.count, event.pred_ends, event.preds, event.joins, event.gates)
+            program.add_page(
+                event.count,
+                event.pred_ends,
+                event.preds,
+                event.joins,
+                event.gates,
+                event.terms,
+            )
             for element, inner in event.gates:
                 if inner in self.programs:
                     self.programs[inner].gate = (program, element)
@@ -153,11 +183,22 @@ class Scheduler:
         for inner in program.gates.values():
             if inner in self.programs:
                 self._drop(self.programs[inner])
-        self._leave_queue(program)
+        self.queues.leave(program)
         for worker in self.pool.holding.values():
             if any(chunk.program is program for chunk in worker.chunks):
-                self._recall(worker, all_=True)
+                self._recalls.recall(worker, all_=True)
         self._follow(program)
+
+    def _on_cancel_asked(self, event: ev.CancelAsked) -> None:
+        program = self.programs.get(event.program)
+        if program is None:
+            return
+        changed = cancel(self.programs, program, event.elements)
+        for one in changed:
+            if one.cancelling:
+                self._recalls.stop_cancelled(one)
+        for one in changed:
+            self._follow(one)
 
     def _on_program_sealed(self, event: ev.ProgramSealed) -> None:
         program = self.programs.get(event.program)
@@ -170,7 +211,7 @@ class Scheduler:
         program = self.programs.get(event.program)
         if program is not None:
             program.paused = True
-            self._leave_queue(program)
+            self.queues.leave(program)
 
     def _on_program_resumed(self, event: ev.ProgramResumed) -> None:
         program = self.programs.get(event.program)
@@ -178,17 +219,13 @@ class Scheduler:
             program.paused = False
             self._follow(program)
 
-    def _leave_queue(self, program: Program) -> None:
-        if program.queued:
-            self._queue.remove((program.sort_key, program))
-            heapify(self._queue)
-            program.queued = False
-
     def _follow(self, program: Program) -> None:
         """What follows a change of a program; a chain of empty arrays is no recursion."""
         changed = [program]
         while changed:
             program = changed.pop()
+            if program.cancelled:
+                self._tell_cancelled(program)
             while program.skipped or program.opened:  # a gate that cannot be opened has failed
                 if program.skipped:
                     self._tell_skipped(program)
@@ -200,9 +237,15 @@ class Scheduler:
                 del self.programs[program.number]
                 changed += close_gate(program, self._effects)
                 self._effects.append(ev.ProgramDone(program.number))
-            elif not program.queued and not program.paused and len(program.ready):
-                program.queued = True
-                heappush(self._queue, (program.sort_key, program))
+            elif not program.paused and (
+                (not program.queued and len(program.ready)) or program.lanes is not None
+            ):
+                self.queues.enter(program, self._dealer.chunks)
+
+    def _tell_cancelled(self, program: Program) -> None:
+        cancelled, program.cancelled = program.cancelled, []
+        self._effects.append(ev.ElementsCancelled(program.number, cancelled))
+        self.queues.leave(program, emptied=True)
 
     def _tell_skipped(self, program: Program) -> None:
         skipped, roots = program.skipped, program.roots
@@ -228,20 +271,36 @@ class Scheduler:
         program = chunk.program
         if event.elapsed_s > 0.0:
             program.measured(upto - first, event.elapsed_s)
+            if chunk.lane is not None:
+                chunk.lane.measured(upto - first, event.elapsed_s)
         whole = first == 0 and upto == len(chunk.elements)
         if whole and chunk.outside is not None and not event.failed:
             program.finish_whole(chunk.elements, chunk.outside)
         else:
-            failed = {chunk.elements[i] for i in event.failed if first <= i < upto}
-            program.finish(chunk.elements[first:upto], failed)
-            if failed and chunk.fused and upto < len(chunk.elements):
-                # The worker stops here by itself and says so: WorkerResumed will come.
-                worker.recalling = worker.recalling_all = True
-                self._cut(chunk, upto)
+            self._finish_part(worker, chunk, first, event)
+        if worker.stopping >= 0:
+            self._recalls.reported(worker, chunk.seq + upto)
         if upto == len(chunk.elements):
             worker.chunks.remove(chunk)
         self.pool.place(worker)
         self._follow(program)
+
+    def _finish_part(
+        self, worker: Worker, chunk: Chunk, first: int, event: ev.ChunkFinished
+    ) -> None:
+        """Elements from ``first`` on have ended, with failures or without the others."""
+        program, upto = chunk.program, chunk.done
+        failed = {chunk.elements[i] for i in event.failed if first <= i < upto}
+        again = {chunk.elements[i] for i in event.again if first <= i < upto} & failed
+        again = {element for element in again if program.retries_left(element)}
+        program.finish(chunk.elements[first:upto], failed - again, again)
+        if failed and chunk.fused and upto < len(chunk.elements):
+            # The worker stops here by itself and says so: WorkerResumed will come.
+            worker.recalling = worker.recalling_all = True
+            worker.settled = False
+            self._recalls.cut(chunk, upto)
+        for element in sorted(again, reverse=True):  # given back in front, the first last
+            self._attempts.again(program, element, self._now_s)
 
     def _on_chunk_refused(self, event: ev.ChunkRefused) -> None:
         worker = self.pool.workers.get(event.worker)
@@ -250,57 +309,18 @@ class Scheduler:
             return
         program = chunk.program
         program.chunk_max = max(1, len(chunk.elements) // 2)
-        self._cut(chunk, 0)
+        self._recalls.cut(chunk, 0)
         worker.chunks.remove(chunk)
         self.pool.place(worker)
         self._follow(program)
 
-    # -- taking work back ------------------------------------------------------------
-
-    def _recall(self, worker: Worker, all_: bool = False) -> None:
-        """Ask for work back; one that asks for the half does not stand in for all."""
-        if worker.recalling_all or (worker.recalling and not all_):
-            return
-        worker.recalling = True
-        worker.recalling_all = all_
-        self.pool.place(worker)
-        self._effects.append(ev.Recall(worker.number, all_))
-
-    def _cut(self, chunk: Chunk, position: int) -> None:
-        """End the chunk before ``position``; what is cut off is given back to the program."""
-        position = max(position, chunk.done)
-        rest = chunk.elements[position:]
-        if len(rest):
-            chunk.elements = chunk.elements[:position]
-            chunk.outside = None
-            chunk.program.give_back(rest)
-
-    def _on_taken_back(self, event: ev.TakenBack) -> None:
-        worker = self.pool.workers.get(event.worker)
-        if worker is None:
-            return
-        for chunk in worker.chunks[::-1]:  # what was dealt first comes to lie in front
-            if chunk.end_seq > event.seq:
-                self._cut(chunk, event.seq - chunk.seq)
-                if chunk.done == len(chunk.elements):
-                    worker.chunks.remove(chunk)
-                self._follow(chunk.program)
-        self.pool.place(worker)
-
     # -- workers ---------------------------------------------------------------------
 
     def _on_worker_ready(self, event: ev.WorkerReady) -> None:
-        self.pool.add(event.worker)
-
-    def _on_worker_resumed(self, event: ev.WorkerResumed) -> None:
-        worker = self.pool.workers.get(event.worker)
-        if worker is not None:
-            worker.recalling = worker.recalling_all = False
-            worker.exhausted = worker.behind_running > 0
-            self.pool.place(worker)
+        self.pool.add(event.worker, event.binding)
 
     def _on_worker_lost(self, event: ev.WorkerLost) -> None:
-        worker = self.pool.remove(event.worker)
+        worker = self.pool.remove(event.worker, event.binding)
         if worker is None:
             return
         begun_seq = event.seq + event.running
@@ -308,11 +328,17 @@ class Scheduler:
             program = chunk.program
             # One element at most, unless results were lost: these must not run twice either.
             lost = chunk.elements[chunk.done : max(chunk.done, begun_seq - chunk.seq)]
+            again = list(lost) if event.again and len(lost) == 1 else []
+            again = [element for element in again if program.retries_left(element)]
             chunk.done += len(lost)
-            program.finish(lost, lost)
-            self._cut(chunk, chunk.done)
+            program.finish(lost, () if again else lost, again)
+            self._recalls.cut(chunk, chunk.done)
             for element in lost:
-                self._effects.append(ev.ElementLost(program.number, element, event.worker))
+                self._effects.append(
+                    ev.ElementLost(program.number, element, event.worker, bool(again))
+                )
+            for element in again:
+                self._attempts.again(program, element, self._now_s)
             self._follow(program)
 
     def _on_worker_blocked(self, event: ev.WorkerBlocked) -> None:
@@ -320,7 +346,7 @@ class Scheduler:
         if worker is not None:
             self.pool.block(worker)
             if worker.behind_running:
-                self._recall(worker, all_=True)
+                self._recalls.recall(worker, all_=True)
 
     def _on_worker_unblocked(self, event: ev.WorkerUnblocked) -> None:
         worker = self.pool.workers.get(event.worker)
@@ -328,71 +354,10 @@ class Scheduler:
             self.pool.unblock(worker)
 
     def _on_woken(self, event: ev.Woken) -> None:
-        self._wake_at_s = None
-
-    # -- dealing ---------------------------------------------------------------------
-
-    def _deal(self, now_s: float) -> None:
-        pool = self.pool
-        while self._queue:
-            worker = pool.next_free()
-            if worker is None:
-                break
-            program = self._queue[0][1]
-            self._deal_chunk(program, worker, now_s)
-            if not len(program.ready):
-                heappop(self._queue)
-                program.queued = False
-        missing = pool.take_missing()
-        if missing:
-            self._effects.append(ev.SpawnWorkers(missing))
-        for number in pool.take_surplus():
-            self._effects.append(ev.RetireWorker(number))
-        if not self._queue and pool.has_idle():
-            self._balance(now_s)
-
-    def _deal_chunk(self, program: Program, worker: Worker, now_s: float) -> None:
-        size = chunk_size(program.mean_s, len(program.ready), self.pool.slots)
-        size = min(size, program.chunk_max)
-        elements = program.ready.take(size)
-        fused = False
-        outside: dict[int, int] = {}
-        if isinstance(elements, range):
-            program.mark_dealt(elements)
-        else:
-            count = len(elements)
-            outside = fuse(program, elements, min(fuse_size(program.mean_s), program.chunk_max))
-            fused = len(elements) > count
-        chunk = Chunk(
-            self._chunks,
-            program,
-            worker.number,
-            worker.next_seq,
-            elements,
-            fused,
-            outside,
-            now_s,
-        )
-        self._chunks += 1
-        worker.next_seq += len(elements)
-        worker.chunks.append(chunk)
-        worker.exhausted = False
-        self.pool.place(worker)
-        self._effects.append(ev.Deal(worker.number, chunk))
-
-    def _balance(self, now_s: float) -> None:
-        """A worker idles and nothing is ready: take the later half from the busiest."""
-        victim = self.pool.busiest()
-        if victim is None:
-            return
-        due_s = victim.chunks[0].dealt_s + RECALL_AGE_S
-        if due_s <= now_s:
-            self._recall(victim)
-        elif self._wake_at_s is None or due_s < self._wake_at_s:
-            self._wake_at_s = due_s
-            self._effects.append(ev.WakeAt(due_s))
+        self._alarm.woken()
+        self._attempts.woken(self._now_s)
 
     def check(self) -> None:
         """Assert every invariant that ties programs, chunks and workers together."""
         assert not self._effects
-        check_scheduler(self, self._queue)
+        check_scheduler(self)

@@ -15,11 +15,18 @@ from alamo.core.edges import KINDS
 
 __all__ = ["RUNNING_MEANS", "STATES", "Diagram", "Node", "State", "Type"]
 
-State = Literal["pending", "running", "done", "failed", "skipped"]
+State = Literal["pending", "running", "done", "failed", "skipped", "cancelled"]
 Type = Literal["task", "array", "join"]
 
 #: In the order in which a task may go through them.
-STATES: Final[tuple[State, ...]] = ("pending", "running", "done", "failed", "skipped")
+STATES: Final[tuple[State, ...]] = (
+    "pending",
+    "running",
+    "done",
+    "failed",
+    "skipped",
+    "cancelled",
+)
 #: A client is told what has ended, not what has begun.
 RUNNING_MEANS: Final = "running or ready"
 

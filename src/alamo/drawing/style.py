@@ -24,6 +24,7 @@ FILLS: Final[dict[State, tuple[str, str]]] = {
     "done": ("#c9eadb", "#1f8a63"),
     "failed": ("#f7b5a8", "#b3321b"),
     "skipped": ("#e3d3ea", "#8a5a9e"),
+    "cancelled": ("#d7dde3", "#4a5866"),
 }
 
 

@@ -12,8 +12,10 @@ from alamo.core import events as ev
 from alamo.errors import GraphError, ProtocolError
 from alamo.manager.arrays import ArrayData, check_array_page
 from alamo.manager.connection import Connection
+from alamo.manager.pages import check_joins, check_page
 from alamo.manager.programs import ProgramData
 from alamo.manager.scaling import scale
+from alamo.manager.terms import core_terms
 from alamo.protocol import auth
 from alamo.protocol import messages as msg
 
@@ -131,19 +133,21 @@ class Client:
                 self._on_page(message)
             case msg.Started(program, ranks):
                 self._on_started(program, ranks)
-            case msg.Opened(program, cwd, growing, array):
-                if program in self.programs:
-                    raise ProtocolError("a program that is there already")
-                number = service.open_program(self.number, program, cwd, array)
-                self.programs[program] = number
-                service.drive(ev.ProgramOpened(number, self._depth, growing))
-                if self._held:
-                    service.drive(ev.ProgramPaused(number))
+            case msg.Opened():
+                self._on_opened(message)
+            case msg.TermsDefined():
+                self._on_terms(message)
+            case msg.CancelAsked():
+                self._on_cancel(message)
+            case msg.AccountAsked(request, program, element):
+                service.inquiries.account(self, request, self.programs.get(program, -1), element)
+            case msg.MachineAsked(request):
+                service.inquiries.machine(self, request)
             case msg.Sealed(program, failed):
                 if program in self.programs:
                     data = service.programs[self.programs[program]]
                     if isinstance(data, ArrayData):
-                        service.objects_gone(data, data.let_go(None))
+                        service.forwarder.objects_gone(data, data.let_go(None))
                     service.drive(ev.ProgramSealed(data.number, failed))
             case msg.FunctionDefined():
                 self._on_function(message)
@@ -173,6 +177,33 @@ class Client:
             case msg.TerminateAsked():
                 service.session.terminate_asked(self.number)
         service.check_end()
+
+    def _on_opened(self, message: msg.Opened) -> None:
+        if message.program in self.programs:
+            raise ProtocolError("a program that is there already")
+        service = self._service
+        number = service.open_program(self.number, message.program, message.cwd, message.array)
+        self.programs[message.program] = number
+        event = ev.ProgramOpened(number, self._depth, message.growing, message.priority)
+        service.drive(event)
+        if self._held:
+            service.drive(ev.ProgramPaused(number))
+
+    def _on_terms(self, message: msg.TermsDefined) -> None:
+        number = self.programs.get(message.program)
+        if number is not None:
+            self._service.programs[number].define_terms(message)
+            self._service.inquiries.find_machine(message)
+            self._service.drive(ev.TermsDefined(number, message.number, core_terms(message)))
+
+    def _on_cancel(self, message: msg.CancelAsked) -> None:
+        number = self.programs.get(message.program)
+        if number is None:
+            return
+        elements = None if message.everything else array("I", message.elements).tolist()
+        if elements and max(elements) >= self._service.programs[number].count:
+            raise ProtocolError("cancelling elements that are not there")
+        self._service.cancel(number, elements, message.reason)
 
     def _on_started(self, remote: int, ranks: bytes) -> None:
         number = self.programs.get(remote)
@@ -216,10 +247,17 @@ class Client:
             raise ProtocolError("a page whose functions were not defined")
         if page.joins or page.gates or msg.NO_FUNCTION in used:
             check_joins(page, data.count)
+        if data.terms is not None:
+            data.terms.check(page)
+            data.terms.add_page(data.count, page.count, page.terms)
+        elif page.terms:
+            raise ProtocolError("a page whose terms were not defined")
         data.add_page(page, functions)
         if page.unused and isinstance(data, ArrayData):
-            self._service.objects_gone(data, data.let_go(page.unused))
-        event = ev.PageAdded(number, page.count, page.pred_ends, page.preds, page.joins, gates)
+            self._service.forwarder.objects_gone(data, data.let_go(page.unused))
+        event = ev.PageAdded(
+            number, page.count, page.pred_ends, page.preds, page.joins, gates, page.terms
+        )
         try:
             self._service.drive(event)
         except GraphError as error:
@@ -234,6 +272,7 @@ class Client:
             if not isinstance(inner, ArrayData) or inner.gate is not None or not inside:
                 raise ProtocolError("a gate without an array behind it")
             inner.gate = (data, element)
+            data.gated[element] = inner.number
             gates.append((element, inner.number))
         return tuple(gates)
 
@@ -337,51 +376,3 @@ class Client:
         self._submits_no_more(gone=True)
         self._go_on()
         service.check_end()
-
-
-def check_page(page: msg.Page, data: ProgramData) -> None:
-    """Whether the columns fit together and refer to what is there.
-
-    The predecessors themselves are looked at by the scheduler, which walks them anyway.
-    Cost: O(1), 0.1 us for each element with inputs or objects.
-
-    Raises:
-        ProtocolError: they do not.
-    """
-    size = 4 * page.count
-    if len(page.lengths) != size:
-        raise ProtocolError("a page whose arguments do not fit its elements")
-    if not isinstance(page.functions, int) and len(page.functions) != size:
-        raise ProtocolError("a page whose functions do not fit its elements")
-    ends = page.pred_ends
-    if len(ends) not in (0, size):
-        raise ProtocolError("a page whose predecessors do not fit its elements")
-    if 4 * (memoryview(ends).cast("I")[-1] if ends else 0) != len(page.preds):
-        raise ProtocolError("a page whose predecessors do not fit their ends")
-    first, end = data.count, data.count + page.count
-    for element, sources in page.inputs:
-        if not first <= element < end or not all(0 <= s < element for s in sources):
-            raise ProtocolError("a page with inputs that do not come before their elements")
-    for element, numbers in page.objects:
-        if not first <= element < end or not data.definitions.keys() >= set(numbers):
-            raise ProtocolError("a page with objects that were not defined")
-
-
-def check_joins(page: msg.Page, first: int) -> None:
-    """Whether elements without a function are joins: nobody could run them.
-
-    Raises:
-        ProtocolError: there are others.
-    """
-    nothing = b"\xff" * 4
-    if isinstance(page.functions, int):
-        free = page.count if page.functions == msg.NO_FUNCTION else 0
-    else:
-        free = page.functions.count(nothing)
-    idle = {*page.joins, *(element for element, _ in page.gates)}
-    if free != len(idle):
-        raise ProtocolError("a page with elements that have nothing to run and no reason for it")
-    if not isinstance(page.functions, int):
-        at = [4 * (element - first) for element in idle]
-        if any(page.functions[k : k + 4] != nothing for k in at):
-            raise ProtocolError("a page with joins that have something to run")

@@ -10,8 +10,8 @@ import msgspec
 from alamo.core import events as ev
 from alamo.core.chunks import Chunk
 from alamo.errors import AlamoError, SerializationError
-from alamo.manager.pool import WorkerProcess
 from alamo.manager.programs import ProgramData
+from alamo.manager.worker_process import WorkerProcess
 from alamo.protocol import messages as msg
 from alamo.protocol.records import RAISED, Record
 
@@ -37,6 +37,9 @@ class Dealer:
             self._service.loop.at_round_end(lambda: self._refuse(worker, chunk, reason))
             return
         worker.end_seq = chunk.end_seq
+        terms = self._service.programs[chunk.program.number].terms
+        if terms is not None and terms.is_limited:
+            self._service.limits.dealt(worker, chunk)
         if len(chunk.elements) > 1:
             self._service.harvester.watch(worker)
 
@@ -52,6 +55,9 @@ class Dealer:
             gifts = data.gifts_of(chunk.elements)
             blocks = self._service.blocks
             message.gifts = tuple([g for g in gifts if blocks.is_only_use(g[1])])
+        grant = chunk.grant
+        if grant is not None and (grant.cores > 1 or grant.gpus or grant.cpus):
+            message.binding = self._service.inquiries.wire_grant(grant)
         for source, _ in message.inputs:
             for block in data.kept_blocks.get(source, ()):
                 if not self._service.blocks.is_of(block, worker.connection):
@@ -88,7 +94,7 @@ class Dealer:
             self._service.host,
         )
         ends = len(payload).to_bytes(4, "little")
-        self._service.forward(chunk.program.number, chunk.elements, ends, payload, (0,))
+        self._service.forwarder.forward(chunk.program.number, chunk.elements, ends, payload, (0,))
         self._service.drive(ev.ChunkFinished(worker.number, chunk.number, 1, (0,)))
         self._service.check_end()
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 
 import msgspec
 
-from alamo.manager.pool import WorkerProcess
+from alamo import linux
+from alamo.manager.worker_process import WorkerProcess
 from alamo.protocol import messages as msg
-from alamo.protocol.layout import STATUS_CLOSED
+from alamo.protocol import shortening
+from alamo.protocol.layout import GROUPED, SINCE, STATUS_CLOSED
+from alamo.protocol.marks import NO_CPU, Timing, pack
 from alamo.protocol.records import LOST, OK, LostInfo, Record, as_record
-from alamo.worker import output
 from alamo.worker.outcomes import salvage
+from alamo.worker.stats import unfinished_marks
 
 #: Workers that die before they are ready, in a row, until the service gives up.
 STILLBORN_MAX = 5
@@ -92,8 +96,8 @@ def lost_record(worker: WorkerProcess, host: str) -> bytes:
     record = Record(
         LOST,
         msgspec.msgpack.encode(info),
-        output.read(worker.stdout),
-        output.read(worker.stderr),
+        shortening.read(worker.stdout),
+        shortening.read(worker.stderr),
     )
     return msgspec.msgpack.encode(record)
 
@@ -124,7 +128,22 @@ def salvaged(worker: WorkerProcess, reported: Callable[[int], int]) -> msg.Finis
     except (IndexError, msgspec.DecodeError):
         return None
     rest.failed, rest.blocks = tuple(failed), tuple(blocks)
+    cells = worker.memory.cells
+    since_ns = 0 if cells[GROUPED] else cells[SINCE]  # when the next began the last had ended
+    marks = worker.memory.marks[rest.buffer]
+    ended_ns, cpu_ns = since_ns or time.monotonic_ns(), linux.process_cpu_ns(worker.pid)
+    rest.marks = unfinished_marks(marks, rest.upto - rest.first, ended_ns, cpu_ns)
     return rest
+
+
+def lost_timing(worker: WorkerProcess) -> Timing | None:
+    """When the task ran that a worker, dead by now, was running.  Its CPU time nobody knows."""
+    since_ns, now_ns = int(worker.memory.cells[SINCE]), time.monotonic_ns()
+    if not 0 < since_ns <= now_ns:
+        return None
+    ended_ns = time.time_ns()
+    begun_ns = ended_ns - (now_ns - since_ns)
+    return Timing(worker.pid, pack((0, begun_ns, NO_CPU, 0), (1, ended_ns, NO_CPU, 0)))
 
 
 class Stillbirths:
@@ -170,5 +189,5 @@ def describe_stillborn(worker: WorkerProcess) -> str:
     """How a worker ended that had not been ready, with what it had to say."""
     number, code, cause = describe_status(worker.status)
     how = f"signal {number}" if number else f"exit status {code}"
-    tail = output.read(worker.stderr).decode("utf-8", "replace")[-2000:]
+    tail = shortening.read(worker.stderr).decode("utf-8", "replace")[-2000:]
     return f"{how}; {worker.cause or cause}\n{tail}"

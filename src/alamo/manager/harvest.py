@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import time
 from array import array
-from itertools import accumulate
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from alamo.core import events as ev
 from alamo.errors import ProtocolError
 from alamo.manager import deaths
-from alamo.manager.pool import WorkerProcess
+from alamo.manager.settling import Outcomes, settle
+from alamo.manager.worker_process import WorkerProcess
 from alamo.protocol import messages as msg
 from alamo.protocol.layout import BUFFERS, FREE, PAYLOAD_BYTES, SharedMemory
+from alamo.protocol.marks import Timing
+from alamo.worker.stats import marks_of
 
 if TYPE_CHECKING:
     from alamo.manager.service import Service
@@ -36,6 +39,7 @@ class Harvester:
     def announced(self, worker: WorkerProcess, message: msg.Finished) -> None:
         """A worker announced outcomes, some of which may have been harvested before."""
         self._take(worker, message)
+        self._service.limits.finished(worker)
         if 0 <= message.buffer < BUFFERS:
             worker.memory.cells[FREE + message.buffer] = 1
         worker.peek_s = PEEK_S
@@ -50,24 +54,31 @@ class Harvester:
             if message.upto > len(chunk.elements):
                 raise ProtocolError("outcomes of elements that it does not hold")
             news = news_of(worker.memory, message, base)
+            marks = message.marks or marks_of(worker.memory.marks[message.buffer])
         except ProtocolError as error:
             self._spoiled(worker, str(error))
             return
-        self._service.forward(
-            chunk.program.number,
-            chunk.elements[base : message.upto],
-            *news,
-            tuple([p - base for p in message.failed if p >= base]),
-            tuple([(p - base, block) for p, block in message.blocks if p >= base]),
-        )
+        failed = tuple([p - base for p in message.failed if p >= base])
+        blocks = tuple([(p - base, block) for p, block in message.blocks if p >= base])
+        timing = Timing(worker.pid, marks, base - message.first)
+        found = Outcomes(chunk.elements[base : message.upto], *news, failed, blocks, timing)
+        number = chunk.program.number
+        again: Sequence[int] = ()
+        if worker.stop is not None or (failed and self._service.programs[number].terms):
+            found, again, ended = settle(self._service, worker, chunk, base, found)
+        else:
+            ended = found
+        if len(ended.elements):
+            self._service.forwarder.forward(number, *ended)
         share = (message.upto - base) / (message.upto - message.first)
         self._service.drive(
             ev.ChunkFinished(
                 worker.number,
                 message.chunk,
                 message.upto,
-                message.failed,
+                [base + p for p in found.failed],
                 message.elapsed_ns * 1e-9 * share,
+                [base + p for p in again],
             )
         )
 
@@ -152,19 +163,3 @@ def news_of(memory: SharedMemory, message: msg.Finished, base: int) -> tuple[byt
     start = column[skipped - 1]
     rest = array("I", [end - start for end in column[skipped:]])
     return rest.tobytes(), payload[start:]
-
-
-def replaced(ends: bytes, payload: bytes, others: dict[int, bytes]) -> tuple[bytes, bytes]:
-    """Outcomes with those at some positions replaced: ends and payload.
-
-    Example:
-        >>> ends = array("I", [2, 3]).tobytes()
-        >>> replaced(ends, b"aab", {0: b"cccc"})[1]
-        b'ccccb'
-    """
-    pieces: list[bytes] = []
-    start = 0
-    for position, end in enumerate(memoryview(ends).cast("I")):
-        pieces.append(others.get(position, payload[start:end]))
-        start = end
-    return array("I", accumulate(map(len, pieces))).tobytes(), b"".join(pieces)

@@ -97,9 +97,9 @@ class Metrics:
             slots=pool.slots,
             busy=pool.running,
             blocked=pool.blocked,
-            idle=len(pool.workers) - pool.running - pool.blocked,
+            idle=len(pool.workers) - len(pool.holding),
             starting=pool.starting,
-            result_bytes=service.forwarded_bytes,
+            result_bytes=service.forwarder.forwarded_bytes,
             shared_bytes=service.blocks.total_bytes,
             manager_cpu_seconds=time.process_time(),
         )

@@ -15,23 +15,20 @@ from contextlib import ExitStack
 from typing import Protocol
 
 from alamo import linux, runtime_dir
+from alamo.core.terms import PLAIN, Binding
 from alamo.manager.connection import Connection
 from alamo.manager.loop import Loop
+from alamo.manager.worker_process import WorkerProcess
+from alamo.protocol import bindings as protocol
 from alamo.protocol import messages as msg
 from alamo.protocol import nursery_messages
-from alamo.protocol.layout import (
-    CHUNK,
-    LIMIT,
-    NEXT,
-    NO_LIMIT,
-    SINCE,
-    SharedMemory,
-    make_memory,
-)
+from alamo.protocol.layout import SINCE, SharedMemory, make_memory
 from alamo.worker import output
 
 log = logging.getLogger("alamo.manager")
 
+#: What a worker is told that was started for nothing special.
+PLAIN_WIRE = protocol.Binding()
 #: How long to wait for the exit status of a worker whose connection has ended.
 _STATUS_WAIT_S = 1.0
 #: How long a nursery may take to start a worker.
@@ -42,6 +39,8 @@ _TRIM_S = 0.25
 _NURSERIES_MAX = 10
 #: Where the system has no room for another nursery: how long until it is tried again.
 _NURSERY_AGAIN_S = 0.2
+#: How long until strays that were killed are reaped.
+_STRAYS_S = 0.1
 #: At the end of the service: for the nursery to end its children, for the rest to be killed.
 _NURSERY_END_S = 3.0
 _LAST_SWEEP_S = 1.0
@@ -61,101 +60,6 @@ class PoolOwner(Protocol):
 
     def on_start_failed(self, reason: str) -> None:
         """No worker can be started now; it is tried again."""
-
-
-class WorkerProcess:
-    """One worker as the manager holds it.
-
-    Attributes:
-        memory: cells and buffers shared with it.
-        stdout, stderr: descriptors of what its running task has printed so far.
-        status: of ``waitpid``; ``None`` while unknown.
-        epoch: chunks sent with an older epoch are dropped by the worker.
-        end_seq: one past the last sequence number dealt.
-        known_functions, known_objects: what has been sent to it.
-        recall: identity of the recall under way.
-        pid, start_ticks: name its process for ever.
-        cause: why it ended, where the status does not tell.
-        retired: it was asked to end.
-        buried: its owner has been told of its death.
-        watched, peek_s: whether its memory is looked at, and after how long again.
-    """
-
-    def __init__(self, number: int, memory: SharedMemory, stdout: int, stderr: int) -> None:
-        self.number = number
-        self.pid = -1
-        self.start_ticks = 0
-        self.memory = memory
-        self.stdout = stdout
-        self.stderr = stderr
-        self.connection: Connection
-        self.status: int | None = None
-        self.epoch = 0
-        self.end_seq = 0
-        self.known_functions: set[int] = set()
-        self.known_objects: set[tuple[int, int]] = set()
-        self.recall: object | None = None
-        self.cause = ""
-        self.retired = False
-        self.buried = False
-        self.watched = False
-        self.peek_s = 0.0
-
-    def set_pid(self, pid: int) -> None:
-        """It runs as this process."""
-        if self.pid != pid:
-            self.pid = pid
-            self.start_ticks = linux.process_start_ticks(pid)
-
-    def has_run_for_s(self, now_ns: int) -> float:
-        """Seconds since the running element began; 0 while the worker idles."""
-        since = int(self.memory.cells[SINCE])
-        return (now_ns - since) * 1e-9 if since else 0.0
-
-    @property
-    def next_seq(self) -> int:
-        """Sequence number of the element that runs, or runs next."""
-        return int(self.memory.cells[NEXT])
-
-    def running_seq(self, chunks: list[tuple[int, int, int]]) -> int:
-        """Sequence number of the element that runs, -1 between two.
-
-        Args:
-            chunks: number, first and one past the last sequence number of each that it holds.
-        """
-        cells, seq = self.memory.cells, self.next_seq
-        for number, first, end in chunks:
-            # At the end of a chunk NEXT is the first of the next, which has not been begun
-            # before its number is in the cell.
-            if first <= seq < end and number == cells[CHUNK] and cells[SINCE]:
-                return seq
-        return -1
-
-    @property
-    def is_explained(self) -> bool:
-        """Whether anything is known of its end; not so when it went down with its nursery."""
-        return self.status is not None or bool(self.cause)
-
-    def lower_limit(self, seq: int) -> int:
-        """Have the worker stop before ``seq``, or where it stops already; returns where.
-
-        A limit that rose could let an element begin that has been given to another worker.
-        """
-        limit = min(seq, int(self.memory.cells[LIMIT]))
-        self.memory.cells[LIMIT] = limit
-        return limit
-
-    def lift_limit(self) -> None:
-        """The worker has stopped and may go on."""
-        self.memory.cells[LIMIT] = NO_LIMIT
-
-    def close(self) -> None:
-        """Free what the manager holds for it."""
-        self.recall = None  # a recall under way must not look at the memory any more
-        self.connection.close(quiet=True)
-        self.memory.close()
-        os.close(self.stdout)
-        os.close(self.stderr)
 
 
 class Pool:
@@ -259,20 +163,23 @@ class Pool:
     def reap(self) -> None:
         """Collect children of the manager itself: workers and strays whose nursery died."""
         workers = {w.pid: w for w in self.workers.values()}
-        for child in linux.children_of(os.getpid()):
-            if child == self._nursery.pid:
-                continue
-            worker = workers.get(child)
-            if worker is None:
-                linux.kill_tree(child)
+        children = [c for c in linux.children_of(os.getpid()) if c != self._nursery.pid]
+        linux.kill_tree(*(child for child in children if child not in workers))
+        has_strays = False
+        for child in children:
             try:
                 pid, status = os.waitpid(child, os.WNOHANG)
             except ChildProcessError:
                 continue
-            if pid and worker is not None:
+            worker = workers.get(child)
+            if worker is None:
+                has_strays |= not pid
+            elif pid:
                 worker.status = status
                 self._bury(worker)
         self._nursery.poll()
+        if has_strays and not self._closing:
+            self._loop.call_later(_STRAYS_S, self.reap)
 
     def limit_blocks(self, blocks_max: int) -> None:
         """Workers started from now on may have no more blocks in use than this."""
@@ -282,8 +189,11 @@ class Pool:
 
     # -- workers ---------------------------------------------------------------------
 
-    def spawn(self) -> None:
+    def spawn(self, binding: Binding = PLAIN, wire: protocol.Binding | None = None) -> None:
         """Start a worker; it says ``Ready`` when it is up.
+
+        Args:
+            wire: the binding as the worker is told it.
 
         Raises:
             OSError: there are no descriptors left, or no memory, or no nursery.
@@ -302,9 +212,9 @@ class Pool:
             undo.callback(os.close, stdout)
             stderr = os.memfd_create("alamo-stderr", os.MFD_CLOEXEC)
             undo.callback(os.close, stderr)
-            worker = WorkerProcess(self._numbers, SharedMemory(memory_fd), stdout, stderr)
+            worker = WorkerProcess(self._numbers, SharedMemory(memory_fd), stdout, stderr, binding)
             fds = (theirs.fileno(), memory_fd, stdout, stderr, self._lifeline_r)
-            self._link.send(nursery_messages.Spawn(worker.number), fds)
+            self._link.send(nursery_messages.Spawn(worker.number, wire or PLAIN_WIRE), fds)
             undo.pop_all()
         theirs.close()
         os.close(memory_fd)

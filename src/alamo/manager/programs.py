@@ -10,6 +10,7 @@ from operator import itemgetter
 
 from alamo.core.chunks import Chunk
 from alamo.errors import ProtocolError
+from alamo.manager.terms import TermsTable
 from alamo.protocol import messages as msg
 
 
@@ -77,6 +78,10 @@ class ProgramData:
         definitions: object number -> its message.
         parts: numbers of objects that any element may need, also as a part of an outcome.
         functions: the client's numbers -> the manager's, of those that are forgotten with it.
+        gated: elements that stand for an array -> the number of its program.
+        terms: what elements ask for, ``None`` where none asks for anything.
+        cancelled: why all of it was cancelled.
+        cancelled_each: element -> why, of those that were cancelled one by one.
     """
 
     is_array = False
@@ -98,6 +103,21 @@ class ProgramData:
         self.definitions: dict[int, msg.ObjectDefined] = {}
         self.parts: list[int] = []
         self.functions: dict[int, int] = {}
+        self.gated: dict[int, int] = {}
+        self.terms: TermsTable | None = None
+        self.cancelled = ""
+        self.cancelled_each: dict[int, str] = {}
+
+    def note_cancel(self, elements: Sequence[int] | None, reason: str) -> None:
+        """Keep why elements are cancelled, or all."""
+        if elements is None:
+            self.cancelled = reason
+        elif reason:
+            self.cancelled_each.update(dict.fromkeys(elements, reason))
+
+    def why_cancelled(self, element: int) -> str:
+        """Why an element was cancelled, as the user said."""
+        return self.cancelled_each.get(element, self.cancelled)
 
     def add_page(self, page: msg.Page, functions: int | array[int]) -> None:
         """Append a page, whose function numbers are translated to the manager's."""
@@ -178,6 +198,17 @@ class ProgramData:
             self._add_inputs(message, elements)
         return message
 
+    def define_terms(self, message: msg.TermsDefined) -> None:
+        """Pages may refer to these terms from now on.
+
+        Raises:
+            ProtocolError: nothing can be like that.
+        """
+        if self.terms is None:
+            self.terms = TermsTable()
+            self.terms.add_page(0, self.count, 0)
+        self.terms.define(message)
+
     def _take(self, elements: Sequence[int]) -> tuple[int | bytes, bytes, bytes]:
         if len(self._segments) == 1:
             segment = self._segments[0]
@@ -228,6 +259,8 @@ class ProgramData:
         """
         gifts = []
         for position, element in enumerate(elements):
+            if self._may_run_again(element):
+                continue  # its arguments must be there as they were
             own = [
                 self.definitions[number]
                 for number in self.objects.get(element, ())
@@ -237,6 +270,10 @@ class ProgramData:
             if largest is not None and largest.block >= 0:
                 gifts.append((position, largest.block))
         return gifts
+
+    def _may_run_again(self, element: int) -> bool:
+        terms = self.terms.of(element) if self.terms is not None else None
+        return terms is not None and terms.retries > 0
 
     def _is_gift(self, number: int) -> bool:
         """Whether one element alone needs the object, and none to come."""

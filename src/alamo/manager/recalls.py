@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from alamo.core import events as ev
-from alamo.manager.pool import WorkerProcess
+from alamo.manager.worker_process import WorkerProcess
 from alamo.protocol.layout import GRACE_S
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from alamo.protocol.marks import Timing
 from alamo.protocol.message import Message
 
 __all__ = [
@@ -50,7 +51,8 @@ class Results(Message):
     """Outcomes of elements ``first``.. or of those in the column ``elements``.
 
     ``ends`` are cumulative ends into ``payload``; each piece is a result as in ``Record``.
-    ``failed`` are positions of failures, ``blocks`` pairs (position, block).
+    ``failed`` are positions of failures, ``blocks`` pairs (position, block).  ``timing``: when,
+    where and at what cost they came to be, as far as known.
     """
 
     program: int
@@ -60,6 +62,7 @@ class Results(Message):
     payload: bytes
     failed: tuple[int, ...] = ()
     blocks: tuple[tuple[int, int], ...] = ()
+    timing: Timing | None = None
 
 
 class Skipped(Message):

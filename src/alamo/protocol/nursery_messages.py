@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from alamo.protocol.bindings import Binding
 from alamo.protocol.message import Message
 
 
@@ -27,6 +28,7 @@ class Spawn(Message):
     descriptors: ClassVar[int] = 5
 
     worker: int
+    binding: Binding = Binding()
 
 
 class Spawned(Message):

@@ -10,14 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from alamo.errors import SerializationError
+from alamo.errors import SerializationError, UsageError
+from alamo.protocol.output_form import OutputForm
+from alamo.protocol.records import RAW
+from alamo.protocol.shortening import KEPT_BYTES, is_shortened
 
 
 class Inputs:
     """Sources of placeholder values in this process; the worker sets them a chunk.
 
     Attributes:
-        outcome: (element, stream) -> a fresh copy of that task's output.
+        outcome: (element, stream) -> a fresh copy of that task's output; of a stream plus ``RAW``
+            the bytes.
         shared: object number -> a fresh copy of that object.
         part: object number -> the class or function that it is in this worker.
         fresh: copies made for the task whose arguments are being unpickled, so that one
@@ -41,6 +45,23 @@ inputs = Inputs()
 def task_output(element: int, stream: int) -> Any:
     """What a handle inside an argument becomes in the worker."""
     return inputs.outcome(element, stream)
+
+
+def shown_output(element: int, stream: int, form: OutputForm) -> str | bytes:
+    """What a handle of a stream becomes whose task says how it is to be read."""
+    return form.given(stream, inputs.outcome(element, stream | RAW))
+
+
+def raw_output(element: int, stream: int) -> bytes:
+    """What a handle of a stream becomes that is another program's input."""
+    data: bytes = inputs.outcome(element, stream | RAW)
+    if is_shortened(data):
+        raise UsageError(
+            f"the output that is to be this task's stdin has more than {2 * KEPT_BYTES} bytes, "
+            "of which only head and tail were kept; write it to a file: stdout=path in the task "
+            "that makes it, stdin=path in this one"
+        )
+    return data
 
 
 def array_output(elements: Sequence[int], stream: int) -> Any:

@@ -10,6 +10,8 @@ _encode = msgspec.msgpack.Encoder().encode
 OK, RAISED, LOST, STOPPED = 0, 1, 2, 3
 #: Streams of a task, as they are named in a handle inside an argument.
 RESULT, STDOUT, STDERR = 0, 1, 2
+#: Added to a stream: its bytes as they are, for another program's stdin.
+RAW = 4
 
 
 #: What begins the outcomes of a whole array when they are an argument; no outcome begins with it.
@@ -33,6 +35,7 @@ class Record(msgspec.Struct, array_like=True, gc=False):
     stderr: bytes = b""
     block: int = -1
     spans: tuple[int, ...] = ()
+    splits: tuple[tuple[int, ...], ...] = ()
 
 
 class LostInfo(msgspec.Struct, array_like=True, gc=False):

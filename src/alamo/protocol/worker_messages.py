@@ -76,6 +76,7 @@ class Finished(Message):
 
     Their outcomes lie in the worker's shared buffer ``buffer``, or, when it is -1, in ``ends`` and
     ``payload``; ``size`` is its length in bytes, ``blocks`` are pairs (position, block) in them.
+    ``marks`` of outcomes in a buffer are there too.
     """
 
     chunk: int
@@ -88,6 +89,7 @@ class Finished(Message):
     ends: bytes = b""
     payload: bytes = b""
     blocks: tuple[tuple[int, int], ...] = ()
+    marks: bytes = b""
 
 
 class Stopped(Message):

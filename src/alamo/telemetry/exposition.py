@@ -71,7 +71,7 @@ def _tasks(snapshot: Snapshot) -> Iterator[Any]:
     )
     tasks.add_metric(["pending"], counts.unfinished - snapshot.running)
     tasks.add_metric(["running"], snapshot.running)
-    for state in ("done", "failed", "skipped", "dropped"):
+    for state in ("done", "failed", "skipped", "cancelled", "dropped"):
         tasks.add_metric([state], getattr(counts, state))
     yield tasks
     completed = counts.done + counts.failed
@@ -81,6 +81,11 @@ def _tasks(snapshot: Snapshot) -> Iterator[Any]:
         "alamo_tasks_submitted", "Tasks sent to the manager.", counts.submitted
     )
     yield CounterMetricFamily("alamo_tasks_completed", "Tasks that ran to an end.", completed)
+    yield CounterMetricFamily(
+        "alamo_attempts_retried",
+        "Attempts that failed and were followed by another.",
+        counts.retried,
+    )
     bounds = [*map(str, BOUNDS_S), "+Inf"]
     yield HistogramMetricFamily(
         "alamo_task_seconds",

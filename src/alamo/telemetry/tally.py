@@ -12,6 +12,7 @@ from collections.abc import Callable
 import msgspec
 
 from alamo.core import events as ev
+from alamo.core.chunks import Chunk
 from alamo.core.scheduler import Scheduler
 
 #: Upper bounds of the histogram of run times, in seconds; the last has none.
@@ -25,6 +26,8 @@ class Counts(msgspec.Struct):
         submitted: tasks that the manager has been sent.
         done, failed, skipped, dropped: tasks that ended; dropped are those that nobody wants
             any more, their client being gone, say.
+        cancelled: tasks that were cancelled before they began.
+        retried: attempts that failed and were followed by another.
         task_seconds: run time of tasks, those of a report together.
         buckets: how many tasks ran so long, by ``BOUNDS_S``; each at the mean of its report.
         overhead_seconds: time in which workers held work and ran none of it.
@@ -38,6 +41,8 @@ class Counts(msgspec.Struct):
     failed: int = 0
     skipped: int = 0
     dropped: int = 0
+    cancelled: int = 0
+    retried: int = 0
     task_seconds: float = 0.0
     buckets: list[int] = msgspec.field(default_factory=lambda: [0] * (len(BOUNDS_S) + 1))
     overhead_seconds: float = 0.0
@@ -49,7 +54,8 @@ class Counts(msgspec.Struct):
     @property
     def unfinished(self) -> int:
         """Tasks that have not ended."""
-        return self.submitted - self.done - self.failed - self.skipped - self.dropped
+        ended = self.done + self.failed + self.skipped + self.dropped + self.cancelled
+        return self.submitted - ended
 
 
 class Tally:
@@ -87,6 +93,7 @@ class Tally:
             ev.WorkerLost: self._on_worker_lost,
             ev.ElementLost: self._on_element_lost,
             ev.ElementsSkipped: self._on_skipped,
+            ev.ElementsCancelled: self._on_cancelled,
             ev.RetireWorker: self._on_retired,
             ev.ProgramDone: self._on_program_done,
         }
@@ -109,7 +116,8 @@ class Tally:
 
     def _on_page_added(self, event: ev.PageAdded, now_s: float) -> None:
         program = self._scheduler.programs.get(event.program)
-        self._page = event if program is not None and not program.dropped else None
+        is_taken = program is not None and not program.dropped and not program.called_off
+        self._page = event if is_taken else None
 
     def _add_page(self, event: ev.PageAdded) -> None:
         count = event.count - len(event.joins) - len(event.gates)
@@ -129,15 +137,24 @@ class Tally:
             return
         counts = self.counts
         failed = sum(chunk.done <= position < upto for position in event.failed)
+        again = self._again(chunk, event, upto) if event.again else 0
         counts.done += count - failed
-        counts.failed += failed
-        self._unfinished[chunk.program.number] -= count
+        counts.failed += failed - again
+        counts.retried += again
+        self._unfinished[chunk.program.number] -= count - again
         since_s = max(chunk.dealt_s, self._reported_s.get(event.worker, 0.0))
         self._reported_s[event.worker] = now_s
         if event.elapsed_s > 0.0:
             counts.task_seconds += event.elapsed_s
             counts.buckets[bisect_left(BOUNDS_S, event.elapsed_s / count)] += count
             counts.overhead_seconds += max(0.0, now_s - since_s - event.elapsed_s)
+
+    @staticmethod
+    def _again(chunk: Chunk, event: ev.ChunkFinished, upto: int) -> int:
+        """How many of the newly finished are tried again, as the scheduler will see it."""
+        new = {position for position in event.again if chunk.done <= position < upto}
+        elements = [chunk.elements[position] for position in new.intersection(event.failed)]
+        return sum([chunk.program.retries_left(element) > 0 for element in elements])
 
     def _on_worker_ready(self, event: ev.WorkerReady, now_s: float) -> None:
         self.counts.workers_started += event.worker not in self._scheduler.pool.workers
@@ -150,6 +167,9 @@ class Tally:
         self._reported_s.pop(event.worker, None)
 
     def _on_element_lost(self, effect: ev.ElementLost) -> None:
+        if effect.again:
+            self.counts.retried += 1
+            return
         self.counts.failed += 1
         self._unfinished[effect.program] -= 1
 
@@ -159,6 +179,12 @@ class Tally:
         self._skipped_arrays.update(arrays)
         count = len(effect.elements) - len(arrays)
         self.counts.skipped += count
+        self._unfinished[effect.program] -= count
+
+    def _on_cancelled(self, effect: ev.ElementsCancelled) -> None:
+        gates = self._gates.get(effect.program, {})
+        count = len(effect.elements) - sum([element in gates for element in effect.elements])
+        self.counts.cancelled += count
         self._unfinished[effect.program] -= count
 
     def _on_retired(self, effect: ev.RetireWorker) -> None:

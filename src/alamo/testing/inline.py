@@ -19,7 +19,9 @@ from alamo.batch.batch import Batch
 from alamo.batch.callbacks import CallbackRunner, call
 from alamo.batch.client import UIDS_A_CLIENT, Client
 from alamo.batch.feeding import Feeder
+from alamo.batch.inquiries import Inquiries
 from alamo.batch.known_functions import KnownFunctions
+from alamo.batch.options import OptionsMaker
 from alamo.batch.outcomes import Program
 from alamo.batch.waiting import Tick
 from alamo.batch.waits import Waits
@@ -119,6 +121,8 @@ class InlineClient(Client):
         self.host, self.manager_pid = socket.gethostname(), self._pid
         self.blocks = NoBlocks()  # type: ignore[assignment]
         self.waits = InlineWaits(self)
+        self.inquiries = Inquiries(self)
+        self.options = OptionsMaker(self)
         self.registered = True
         self.is_primary = first is self
         if first is self:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import socket
 import sys
@@ -10,30 +9,33 @@ import time
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import redirect_stderr, redirect_stdout
 from typing import Any, Protocol
 
 import msgspec
 
 from alamo.core import events as ev
+from alamo.core.attempts import backoff_s
 from alamo.core.chunks import Chunk
+from alamo.core.explain import account
 from alamo.core.scheduler import Scheduler
-from alamo.errors import SerializationError, WorkerLost
+from alamo.errors import WorkerLost
 from alamo.manager.arrays import ArrayData
+from alamo.manager.inquiries import account_message, machine_message
+from alamo.manager.machine import Machine
 from alamo.manager.programs import ProgramData
-from alamo.protocol import exceptions, pickling
 from alamo.protocol import messages as msg
 from alamo.protocol.blocks import BlockMaker, BlockReader
-from alamo.protocol.placeholders import inputs
-from alamo.protocol.records import LOST, OK, RAISED, LostInfo, Record
-from alamo.worker import arrays, output
-from alamo.worker.arrays import calls_of
+from alamo.protocol.marks import Timing
+from alamo.protocol.records import LOST, LostInfo, Record
+from alamo.testing.calls import calls_of, function_at
+from alamo.testing.clock import Clock
+from alamo.testing.ends import Ends, is_tried_again, terms_here
+from alamo.testing.execution import Execution
+from alamo.testing.stopwatch import Stopwatch
 from alamo.worker.inputs import ChunkInputs
 from alamo.worker.runner import FunctionTable
 
 Failures = Mapping[Any, BaseException | type[BaseException]]
-
-_OWN_FILES = frozenset({__file__, arrays.__file__})
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -85,6 +87,9 @@ class InlineService:
         self._running: list[_Dealt] = []
         self._answers: deque[ev.Event] = deque()
         self._workers = 1
+        self._clock = Clock()
+        self._ends = Ends()
+        self._execution = Execution(self._inputs)
         self._driving = False
         self.sources: list[Source] = []
         self._drive(ev.WorkerReady(0))
@@ -94,12 +99,12 @@ class InlineService:
     def take(self, message: msg.Message, owner: InlineOwner) -> None:
         """A message of a client."""
         match message:
-            case msg.Opened(program, cwd, growing, is_array):
+            case msg.Opened(program, cwd, growing, is_array, priority):
                 kind = ArrayData if is_array else ProgramData
                 self._programs[program] = kind(program, 0, program, cwd)
                 self._owners[program] = owner
                 depth = self._running[-1].chunk.program.depth + 1 if self._running else 0
-                self._drive(ev.ProgramOpened(program, depth, growing))
+                self._drive(ev.ProgramOpened(program, depth, growing, priority))
             case msg.Page():
                 self._take_page(message)
             case msg.Started(program, ranks):
@@ -110,6 +115,17 @@ class InlineService:
                 self._drive(ev.ProgramSealed(program, failed))
             case msg.Dropped(program):
                 self._drive(ev.ProgramDropped(program))
+            case msg.TermsDefined(program, number):
+                if program in self._programs:
+                    self._programs[program].define_terms(message)
+                    self._drive(ev.TermsDefined(program, number, terms_here(message)))
+            case msg.CancelAsked():
+                self._cancel(message)
+            case msg.AccountAsked(request, program, element):
+                found = account(self._scheduler, program, element)
+                owner.take(account_message(found, request))
+            case msg.MachineAsked(request):
+                owner.take(machine_message(Machine(), request, 1))
             case msg.FunctionDefined(number, blob):
                 self._functions.define(number, blob)
                 self._blobs[number] = blob
@@ -131,12 +147,23 @@ class InlineService:
             gated = self._programs[inner]
             assert isinstance(gated, ArrayData)
             gated.gate = (data, element)
+            data.gated[element] = inner
+        if data.terms is not None:
+            data.terms.add_page(data.count, page.count, page.terms)
         data.add_page(page, functions)
-        self._drive(
-            ev.PageAdded(
-                page.program, page.count, page.pred_ends, page.preds, page.joins, page.gates
-            )
-        )
+        columns = page.pred_ends, page.preds, page.joins, page.gates, page.terms
+        self._drive(ev.PageAdded(page.program, page.count, *columns))
+
+    def _cancel(self, message: msg.CancelAsked) -> None:
+        data = self._programs.get(message.program)
+        if data is None:
+            return
+        elements = None if message.everything else array("I", message.elements).tolist()
+        data.note_cancel(elements, message.reason)
+        for element in data.gated if elements is None else data.gated.keys() & set(elements):
+            if data.gated[element] in self._programs:
+                self._programs[data.gated[element]].note_cancel(None, message.reason)
+        self._drive(ev.CancelAsked(message.program, elements))
 
     # -- the scheduler ---------------------------------------------------------------------
 
@@ -147,7 +174,7 @@ class InlineService:
         self._driving = True
         try:
             while self._answers:
-                for effect in self._scheduler.handle(self._answers.popleft(), time.monotonic()):
+                for effect in self._scheduler.handle(self._answers.popleft(), self._clock.now_s()):
                     self._carry_out(effect)
         finally:
             self._driving = False
@@ -158,21 +185,26 @@ class InlineService:
                 self._deal(worker, chunk)
             case ev.Recall(worker):
                 self._take_back(worker)
-            case ev.SpawnWorkers(count):
+            case ev.SpawnWorkers(count, binding):
                 for _ in range(count):
-                    self._answers.append(ev.WorkerReady(self._workers))
+                    self._answers.append(ev.WorkerReady(self._workers, binding))
                     self._workers += 1
             case ev.ElementsSkipped(program, elements, roots):
                 columns = array("I", elements).tobytes(), array("I", roots).tobytes()
                 self._owners[program].take(msg.Skipped(program, *columns))
                 self._ended(self._programs[program], elements)
+            case ev.ElementsCancelled(program, elements):
+                self._tell_cancelled(program, elements)
+            case ev.StopElement(worker, seq):
+                self._ends.stop(worker, seq)
+            case ev.WakeAt(at_s):
+                self._clock.wake_at(at_s)
             case ev.GateClosed(program, element, inner, failed):
                 self._close_gate(program, element, inner, failed)
-            case ev.ElementLost(program, element):
-                info = LostInfo(
-                    socket.gethostname(), os.getpid(), 9, -1, "chosen by the test (WorkerLost)"
-                )
-                self._forward(program, [element], _encode(Record(LOST, _encode(info))), True)
+            case ev.ElementLost(program, element, _, again):
+                if not again:
+                    outcome = _lost_record()
+                    self._forward(program, [element], outcome, True, Stopwatch().timing())
             case ev.ProgramDone(program):
                 self._programs.pop(program, None)
                 self._owners.pop(program, None)
@@ -181,26 +213,8 @@ class InlineService:
     def _deal(self, worker: int, chunk: Chunk) -> None:
         data = self._programs[chunk.program.number]
         message = data.make_chunk(chunk, 0)
-        if message.counts:
-            assert isinstance(message.functions, int)
-            calls = calls_of(message, self._functions.get(message.functions))
-        else:
-            calls = self._plain_calls(message)
+        calls = calls_of(message, self._functions)
         self._dealt.setdefault(worker, deque()).append(_Dealt(worker, chunk, message, calls))
-
-    def _plain_calls(self, message: msg.Chunk) -> list[Callable[[], Any]]:
-        functions: Sequence[int]
-        if isinstance(message.functions, int):
-            functions = [message.functions] * message.count
-        else:
-            functions = memoryview(message.functions).cast("I")
-        calls: list[Callable[[], Any]] = []
-        start = 0
-        for number, length in zip(functions, memoryview(message.lengths).cast("I"), strict=True):
-            blob = message.args[start : start + length]
-            calls.append(_call_of(self._functions, number, blob))
-            start += length
-        return calls
 
     def _take_back(self, worker: int) -> None:
         """What the worker has not begun."""
@@ -214,13 +228,28 @@ class InlineService:
         self._answers.append(ev.WorkerResumed(worker))
         self._dealt[worker] = deque([d for d in chunks if d in self._running])
 
+    def _tell_cancelled(self, program: int, elements: list[int]) -> None:
+        data = self._programs[program]
+        for element in elements:
+            column = array("I", [element]).tobytes()
+            reason = data.why_cancelled(element)
+            self._owners[program].take(msg.Cancelled(program, column, reason))
+        self._ended(data, elements)
+
     def _close_gate(self, program: int, element: int, inner: int, failed: bool) -> None:
         data, gated = self._programs[program], self._programs.get(inner)
         self._forward(program, [element], b"", failed)
         if element in data.consumers and isinstance(gated, ArrayData):
             data.kept[element], _ = gated.hand_over()
 
-    def _forward(self, program: int, elements: Sequence[int], outcome: bytes, failed: bool) -> None:
+    def _forward(
+        self,
+        program: int,
+        elements: Sequence[int],
+        outcome: bytes,
+        failed: bool,
+        timing: Timing | None = None,
+    ) -> None:
         """Keep an outcome that another task needs, and tell the client."""
         data = self._programs[program]
         ends = len(outcome).to_bytes(4, sys.byteorder)
@@ -232,7 +261,7 @@ class InlineService:
         column = array("I", elements).tobytes()
         self._ended(data, elements)
         failures = (0,) if failed else ()
-        results = msg.Results(program, elements[0], column, ends, outcome, failures)
+        results = msg.Results(program, elements[0], column, ends, outcome, failures, timing=timing)
         self._owners[program].take(results)
 
     def _ended(self, data: ProgramData, elements: Iterable[int]) -> None:
@@ -268,11 +297,18 @@ class InlineService:
             self._drive(ev.WorkerBlocked(worker))
         try:
             while not come():
-                if not self.step() and not (pull and self._pull()):
+                if not (self.step() or self._skip_pause() or (pull and self._pull())):
                     return
         finally:
             if worker >= 0:
                 self._drive(ev.WorkerUnblocked(worker))
+
+    def _skip_pause(self) -> bool:
+        """Nothing can run now: go on to when something may that failed and is tried again."""
+        if not self._clock.skip():
+            return False
+        self._drive(ev.Woken())
+        return True
 
     def _pull(self) -> bool:
         for source in list(self.sources):
@@ -287,22 +323,31 @@ class InlineService:
         program, element = chunk.program.number, chunk.elements[position]
         self._running.append(dealt)
         try:
-            function = self._blobs[_function_at(dealt.message, position)]
+            function = self._blobs[function_at(dealt.message, position)]
             failure = self._owners[program].failure_of(program, element, function)
             if failure is WorkerLost:
                 self._lose(dealt)
                 return
-            outcome, ok = self._outcome(dealt, failure)
+            stopwatch, begun_s = Stopwatch(), time.monotonic()
+            outcome, ok = self._execution.outcome(dealt.message, dealt.calls[position], failure)
+            ran_s, timing = time.monotonic() - begun_s, stopwatch.timing()
         finally:
             self._running.remove(dealt)
+        data = self._programs[program]
+        stopped = self._ends.settled(data, dealt.worker, chunk, position, outcome, ran_s)
+        if stopped is not None:
+            outcome, ok = stopped, False
         if dealt.message.keep and position in dealt.message.keep:
             self._inputs.keep(dealt.message, position, outcome)
             dealt.message.inputs = (*dealt.message.inputs, (element, outcome))
         dealt.position += 1
-        self._forward(program, [element], outcome, not ok)
         failed = () if ok else (position,)
+        again = () if ok or not self._tell_attempt(chunk, position, outcome) else failed
+        if not again:
+            self._forward(program, [element], outcome, not ok, timing)
         stops = not ok and chunk.fused and position + 1 < len(chunk.elements)
-        self._drive(ev.ChunkFinished(dealt.worker, chunk.number, position + 1, failed))
+        event = ev.ChunkFinished(dealt.worker, chunk.number, position + 1, failed, again=again)
+        self._drive(event)
         if stops:
             self._dealt[dealt.worker].clear()
             self._drive(ev.TakenBack(dealt.worker, chunk.seq + position + 1))
@@ -311,83 +356,20 @@ class InlineService:
     def _lose(self, dealt: _Dealt) -> None:
         """The worker dies while it runs the element."""
         del self._dealt[dealt.worker]
-        self._drive(ev.WorkerLost(dealt.worker, dealt.chunk.seq + dealt.position, True))
+        again = self._tell_attempt(dealt.chunk, dealt.position, _lost_record())
+        self._drive(ev.WorkerLost(dealt.worker, dealt.chunk.seq + dealt.position, True, again))
 
-    def _outcome(
-        self, dealt: _Dealt, failure: BaseException | type[BaseException] | None
-    ) -> tuple[bytes, bool]:
-        """Run one element; its outcome as bytes, and whether it succeeded."""
-        message = dealt.message
-        stdout, stderr = _Output(), _Output()
-        cwd, environ = os.getcwd(), dict(os.environ)
-        ok = True
-        try:
-            os.chdir(message.cwd)
-            with redirect_stdout(stdout), redirect_stderr(stderr):
-                if failure is not None:
-                    raise failure
-                self._bind(message)
-                value = dealt.calls[dealt.position]()
-                self._bind(message)
-                data = b"" if value is None else self._dump(value)
-        except BaseException as error:
-            ok = False
-            _cut_traceback(error)
-            data = exceptions.dump_exception(error, socket.gethostname(), os.getpid())
-        finally:
-            os.chdir(cwd)
-            if os.environ != environ:
-                os.environ.clear()
-                os.environ.update(environ)
-        printed, complained = _bytes_of(stdout), _bytes_of(stderr)
-        if not ok:
-            data = _encode(Record(RAISED, data, printed, complained))
-        elif printed or complained:
-            data = _encode(Record(OK, data, printed, complained))
-        return data, ok
-
-    def _bind(self, message: msg.Chunk) -> None:
-        """Make placeholders mean this chunk's; code that ran in between may have changed that."""
-        self._inputs.bind()
-        self._inputs.enter(message)
-        inputs.fresh.clear()
-
-    def _dump(self, value: Any) -> bytes:
-        try:
-            data, buffers = pickling.dump(value, self._inputs)
-            return pickling.dump_in_line(value) if buffers else data
-        except SerializationError as error:
-            raise exceptions.unpicklable_result(value, error) from error
+    def _tell_attempt(self, chunk: Chunk, position: int, outcome: bytes) -> bool:
+        """Whether an element that failed is tried again, of which its client is told."""
+        number, element = chunk.program.number, chunk.elements[position]
+        again = is_tried_again(chunk, self._programs[number], position, outcome)
+        if again:
+            delay_s = backoff_s(chunk.program, element)
+            self._owners[number].take(msg.AttemptFailed(number, element, outcome, delay_s))
+        return again
 
 
-def _function_at(message: msg.Chunk, position: int) -> int:
-    """The number of an element's function."""
-    if isinstance(message.functions, int):
-        return message.functions
-    return memoryview(message.functions).cast("I")[position]
-
-
-class _Output(io.StringIO):
-    """Stays open when a task closes it."""
-
-    def close(self) -> None:
-        """Do nothing."""
-
-
-def _bytes_of(text: io.StringIO) -> bytes:
-    return output.shortened(text.getvalue().encode("utf-8", "backslashreplace"))
-
-
-def _cut_traceback(error: BaseException) -> None:
-    """Leave the frames of the task's own code."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename in _OWN_FILES:
-        trace = trace.tb_next
-    error.__traceback__ = trace
-
-
-def _call_of(functions: FunctionTable, number: int, blob: bytes) -> Callable[[], Any]:
-    def call() -> Any:
-        return functions.get(number)(*pickling.load(blob))
-
-    return call
+def _lost_record() -> bytes:
+    """The outcome of an element whose worker was chosen to die."""
+    info = LostInfo(socket.gethostname(), os.getpid(), 9, -1, "chosen by the test (WorkerLost)")
+    return _encode(Record(LOST, _encode(info)))

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from alamo.protocol import pickling
-from alamo.protocol.layout import ENDS_MAX, LIMIT, NEXT, PAYLOAD_BYTES, SINCE
+from alamo.protocol.layout import ENDS_MAX, GROUPED, LIMIT, NEXT, PAYLOAD_BYTES, SINCE
 from alamo.protocol.messages import Chunk
 from alamo.worker.alert import alert
 from alamo.worker.runner import Runner
@@ -40,7 +40,7 @@ class ArrayRunner(Runner):
 
     def run(self, chunk: Chunk) -> int:
         """Run a chunk, see ``Runner.run``."""
-        self._function = -1
+        self._function, self._group = -1, ENDS_MAX
         if chunk.counts:
             assert isinstance(chunk.functions, int)
             self._function = chunk.functions
@@ -68,6 +68,7 @@ class ArrayRunner(Runner):
         function = self._functions.get(self._function)
         quiet = 1
         now = clock()
+        cells[GROUPED] = 1
         cells[NEXT] = seq = chunk.seq
         end_seq = seq + chunk.count
         outcomes.begin(chunk.number, seq, 0, now)
@@ -75,6 +76,7 @@ class ArrayRunner(Runner):
         while seq < end_seq and cells[LIMIT] > seq:
             cells[SINCE] = now
             count, size, ends, payload = outcomes.cursor()
+            self._group = count
             value = error = None
             taken_back = alert.raised = False
             try:
@@ -139,11 +141,9 @@ class ArrayRunner(Runner):
             data = self._with_output(data, ok)
         now = time.monotonic_ns()
         if self._surroundings.touched or now - begun > LOOK_AFTER_NS:
-            self._after_task()
-            self._surroundings.tidy()
-            if self._surroundings.spoiled:
-                self._cells[LIMIT] = seq + 1
-        if not ok or self._record_block >= 0 or not self._outcomes.append(data):
+            self._tidy(seq, begun, now)
+        measured = self._outcomes.meter.taken
+        if not ok or measured or self._record_block >= 0 or not self._outcomes.append(data):
             self._record(chunk, seq - chunk.seq, seq, data, ok, 0, now)
         return now
 
@@ -169,12 +169,15 @@ def _pickles(chunk: Chunk) -> Iterator[tuple[bytes, int]]:
 def calls_of(chunk: Chunk, function: Callable[..., Any]) -> list[Callable[[], Any]]:
     """For each element of the chunk a call of the function with its arguments."""
     calls: list[Callable[[], Any]] = []
+    skip = chunk.skip
     for data, count in _pickles(chunk):
-        if count:
-            calls += [partial(function, *args) for args in zip(*pickle.loads(data))]
-        else:
+        if count:  # of a pickle of many only some may be meant
+            rows = islice(zip(*pickle.loads(data)), skip, skip + chunk.count - len(calls))
+            calls += [partial(function, *args) for args in rows]
+        elif not skip:
             calls.append(partial(_call, function, data))
-    return calls[chunk.skip : chunk.skip + chunk.count]
+        skip = max(0, skip - (count or 1))
+    return calls
 
 
 def _columns_of(chunk: Chunk) -> Iterator[tuple[Any, ...]] | None:

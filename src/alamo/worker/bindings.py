@@ -11,7 +11,10 @@ from collections.abc import Mapping
 
 from alamo.protocol.bindings import Binding
 
-__all__ = ["apply", "environment_of"]
+__all__ = ["apply", "environment_of", "own"]
+
+#: What this process has been bound to.
+own: Binding | None = None
 
 #: How many threads a library uses.  Those that look at OMP_NUM_THREADS when theirs is not set:
 _FOLLOWERS_OF_OMP = (
@@ -34,6 +37,8 @@ def apply(binding: Binding) -> None:
     Raises:
         OSError: none of the CPUs may be used.
     """
+    global own
+    own = binding
     os.environ.update(_changes(binding, os.environ))
     if binding.cpus:
         try:

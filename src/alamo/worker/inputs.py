@@ -10,9 +10,10 @@ import msgspec
 from alamo.protocol import pickling
 from alamo.protocol.blocks import BlockMaker, BlockReader
 from alamo.protocol.messages import Chunk, ObjectDefined
+from alamo.protocol.output_form import PLAIN
 from alamo.protocol.parts import Reduced, homing_reference
 from alamo.protocol.placeholders import inputs
-from alamo.protocol.records import ARRAY_MARK, RESULT, STDOUT, Record, outcomes_of
+from alamo.protocol.records import ARRAY_MARK, RAW, RESULT, STDOUT, Record, outcomes_of
 
 _decode_record = msgspec.msgpack.Decoder(Record).decode
 
@@ -106,12 +107,12 @@ class ChunkInputs:
     def _opened(self, data: bytes, stream: int) -> Any:
         if data[:1] == b"\x80" or not data:
             if stream != RESULT:
-                return ""
+                return b"" if stream & RAW else ""
             return pickling.load(data) if data else None
         record = _decode_record(data)
         if stream != RESULT:
-            text = record.stdout if stream == STDOUT else record.stderr
-            return text.decode("utf-8", "backslashreplace")
+            data = record.stdout if stream & ~RAW == STDOUT else record.stderr
+            return data if stream & RAW else PLAIN.shown(data)
         return self._load(record.value, record.block, record.spans)
 
     def _shared(self, number: int) -> Any:

@@ -71,11 +71,12 @@ class Nursery:
                 self._setup = message
                 self._tell(NurseryReady())
             elif isinstance(message, Spawn):
-                self._spawn(message.worker, self._reader.take_descriptors(message))
+                self._spawn(message, self._reader.take_descriptors(message))
         return True
 
-    def _spawn(self, worker: int, fds: list[int]) -> None:
+    def _spawn(self, message: Spawn, fds: list[int]) -> None:
         assert self._setup is not None
+        worker = message.worker
         try:
             pid = os.fork()
         except OSError as error:  # too many processes, no memory: the other workers go on
@@ -89,7 +90,7 @@ class Nursery:
             self._sock.close()
             os.close(self._wake_r)
             os.close(self._wake_w)
-            worker_main(worker, fds, self._setup)
+            worker_main(worker, fds, self._setup, message.binding)
         for fd in fds:
             os.close(fd)
         self._workers[pid] = worker
@@ -110,9 +111,8 @@ class Nursery:
             worker = self._workers.pop(pid, None)
             if worker is not None:
                 self._tell(Exited(worker, pid, status))
-        for child in linux.children_of(os.getpid()):
-            if child not in self._workers:
-                linux.kill_tree(child)
+        strays = [child for child in linux.children_of(os.getpid()) if child not in self._workers]
+        linux.kill_tree(*strays)  # the end of each wakes us again
 
 
 def main() -> None:

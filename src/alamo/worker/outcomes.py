@@ -25,6 +25,7 @@ from alamo.protocol.layout import (
 )
 from alamo.protocol.messages import Finished
 from alamo.worker.outbox import Outbox
+from alamo.worker.stats import Meter
 
 #: Outcomes are announced after this long even when the chunk goes on.
 FLUSH_NS = 5_000_000
@@ -42,6 +43,7 @@ class OutcomeBuffer:
         count, size: outcomes in it, and their bytes.
         ends, payload: its memory.
         flush_at_ns: announce when the clock is past this.
+        meter: notes when the outcomes came to be.
 
     Invariant: an outcome is complete before the NEXT cell counts its element as
     finished, so after a kill everything below NEXT can be read.
@@ -52,6 +54,7 @@ class OutcomeBuffer:
         self._cells = memory.cells
         self._outbox = outbox
         self._buffer = 0
+        self.meter = Meter()
         self.ends = memory.ends[0]
         self.payload = memory.payloads[0]
         self._position = 0
@@ -71,6 +74,7 @@ class OutcomeBuffer:
         while not cells[FREE + buffer]:  # the manager lags behind by all buffers
             time.sleep(_LAG_S)
         self._buffer = buffer
+        self.meter.begin(self._memory.marks[buffer], now_ns)
         self.ends = self._memory.ends[buffer]
         self.payload = self._memory.payloads[buffer]
         # FIRST_SEQ first: it equals NEXT now, so a kill in between leaves "nothing recorded".
@@ -119,6 +123,7 @@ class OutcomeBuffer:
         """Announce what was recorded since ``begin``, which must be called again after this."""
         if not self.count:
             return
+        self.meter.end(self.count, now_ns)
         message = Finished(
             self._chunk,
             self._first,
@@ -136,11 +141,15 @@ class OutcomeBuffer:
     def send_alone(
         self, chunk: int, position: int, data: bytes, failed: bool, block: int, elapsed_ns: int
     ) -> None:
-        """Send an outcome too large for a buffer through the socket.  The caller has flushed."""
+        """Send an outcome too large for a buffer through the socket.
+
+        The caller has flushed, and measured its task.
+        """
         ends = len(data).to_bytes(4, "little")
         message = Finished(
             chunk, position, position + 1, elapsed_ns, -1, len(data), ends=ends, payload=data
         )
+        message.marks = self.meter.put_alone()
         if failed:
             message.failed = (position,)
         if block >= 0:

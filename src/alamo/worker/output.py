@@ -21,6 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from alamo import linux
+from alamo.protocol.shortening import KEPT_BYTES, read
 from alamo.worker.alert import alert
 
 _NAMES = frozenset(("stdout", "stderr"))
@@ -28,9 +29,9 @@ _streams: dict[int, io.TextIOWrapper] = {}
 #: 1 and 2 -> a descriptor of our file that no task knows, and the file's identity.
 _own: dict[int, tuple[int, tuple[int, int]]] = {}
 _dup2 = os.dup2  # the worker wraps the public one
+#: Where the parts of a job's ranks end in what the running task has written: in stdout, in stderr.
+splits: tuple[tuple[int, ...], ...] = ()
 
-#: Bytes of each stream that are kept: this much of the head and as much of the tail.
-KEPT_BYTES = 512 * 1024
 _TRIM_BYTES = 16 * KEPT_BYTES
 
 
@@ -141,26 +142,11 @@ def take(fd: int) -> bytes:
     return data
 
 
-def read(fd: int) -> bytes:
-    """The file's content, its middle replaced by a mark when it is too long."""
-    size = os.fstat(fd).st_size
-    if size <= 2 * KEPT_BYTES:
-        return os.pread(fd, size, 0)
-    head = os.pread(fd, KEPT_BYTES, 0)
-    tail = os.pread(fd, KEPT_BYTES, size - KEPT_BYTES)
-    return head + _mark(size - 2 * KEPT_BYTES) + tail
-
-
-def shortened(data: bytes) -> bytes:
-    """The same of bytes that are at hand."""
-    left_out = len(data) - 2 * KEPT_BYTES
-    if left_out <= 0:
-        return data
-    return data[:KEPT_BYTES] + _mark(left_out) + data[-KEPT_BYTES:]
-
-
-def _mark(left_out: int) -> bytes:
-    return f"\n[... {left_out} bytes left out ...]\n".encode()
+def take_splits() -> tuple[tuple[int, ...], ...]:
+    """``splits``, which then are those of the next task: none."""
+    global splits
+    taken, splits = splits, ()
+    return taken
 
 
 def trim(fd: int) -> None:

@@ -13,6 +13,7 @@ import traceback
 from collections import deque
 
 from alamo import linux
+from alamo.protocol.bindings import Binding
 from alamo.protocol.blocks import BlockMaker, BlockReader
 from alamo.protocol.framing import MessageReader, encode
 from alamo.protocol.layout import LIMIT, NEXT, STATUS_CLOSED, SharedMemory
@@ -31,7 +32,7 @@ from alamo.protocol.messages import (
     ToWorker,
 )
 from alamo.protocol.nursery_messages import NurserySetup
-from alamo.worker import output
+from alamo.worker import bindings, child, output
 from alamo.worker.arrays import ArrayRunner
 from alamo.worker.context import context
 from alamo.worker.inputs import ChunkInputs
@@ -133,6 +134,7 @@ class Worker:
                     error,
                 )
         output.put_streams_back()
+        child.binding = chunk.binding
         done = self._runner.run(chunk)
         if done < chunk.count:
             self._stop(chunk.seq + done)
@@ -148,11 +150,12 @@ def _go_first() -> None:
     linux.raise_oom_score(linux.CHILD_OOM_SCORE)
 
 
-def worker_main(number: int, fds: list[int], setup: NurserySetup) -> None:
+def worker_main(number: int, fds: list[int], setup: NurserySetup, binding: Binding) -> None:
     """Body of a freshly forked worker; does not return.
 
     Args:
         fds: socket, shared memory, stdout, stderr, lifeline.
+        binding: what its libraries may use.
     """
     status = 1
     try:
@@ -173,6 +176,7 @@ def worker_main(number: int, fds: list[int], setup: NurserySetup) -> None:
         output.install(fds[2], fds[3])
         sys.path[:] = map(os.fsdecode, setup.sys_path)
         sys.argv[:] = ["alamo-worker"]
+        bindings.apply(binding)
         sock = socket.socket(fileno=fds[0])
         sock.setblocking(True)
         memory = SharedMemory(fds[1])

@@ -20,7 +20,7 @@ from alamo.errors import SerializationError
 from alamo.protocol import exceptions, pickling
 from alamo.protocol.blocks import BUFFER_MIN_BYTES, BlockMaker, raw_views
 from alamo.protocol.framing import encode
-from alamo.protocol.layout import LIMIT, NEXT, SINCE, SharedMemory
+from alamo.protocol.layout import ENDS_MAX, GROUPED, LIMIT, NEXT, SINCE, SharedMemory
 from alamo.protocol.messages import BlockMade, Chunk
 from alamo.protocol.placeholders import inputs
 from alamo.protocol.records import OK, RAISED, Record
@@ -28,6 +28,7 @@ from alamo.worker import output
 from alamo.worker.inputs import ChunkInputs
 from alamo.worker.outbox import Outbox
 from alamo.worker.outcomes import ALONE_BYTES, OUTCOME_MAX_BYTES, OutcomeBuffer
+from alamo.worker.stats import OWN_NS, peak
 from alamo.worker.surroundings import LOOK_AFTER_NS, Surroundings
 
 _encode_record = msgspec.msgpack.Encoder().encode
@@ -102,6 +103,8 @@ class Runner:
         self._after_task = after_task
         self._outcomes = OutcomeBuffer(memory, outbox)
         self._record_block = -1
+        #: Where in the buffer those outcomes begin that are measured together.
+        self._group = ENDS_MAX
 
     def run(self, chunk: Chunk) -> int:
         """Run a chunk's tasks in order.
@@ -121,6 +124,7 @@ class Runner:
         fused, special, append = chunk.fused, bool(chunk.keep), outcomes.append
         seq, start, position = chunk.seq, 0, 0
         now = clock()
+        cells[GROUPED] = 0
         cells[NEXT] = seq
         outcomes.begin(chunk.number, seq, 0, now)
         for position, length in enumerate(memoryview(chunk.lengths).cast("I")):
@@ -150,9 +154,9 @@ class Runner:
                 printed = True
             if printed:
                 data = self._with_output(data, ok)
-            if look:
-                self._tidy(seq)
-            if not ok or special or self._record_block >= 0 or not append(data):
+                if look:
+                    self._tidy(seq, begun, now)
+            if not ok or special or look or self._record_block >= 0 or not append(data):
                 ok = self._record(chunk, position, seq, data, ok, now - begun, now)
             start = end
             seq += 1
@@ -172,10 +176,14 @@ class Runner:
         self._after_task()
         return position
 
-    def _tidy(self, seq: int) -> None:
-        """Put back what the task may have changed."""
+    def _tidy(self, seq: int, begun: int, now: int) -> None:
+        """Put back what the task may have changed; measure it if that is worth while."""
+        # What starts processes is measured for their sake, however short it was.
+        is_own = now - begun > OWN_NS or self._surroundings.changed or peak.size_bytes
         self._after_task()
         self._surroundings.tidy()
+        if is_own:
+            self._outcomes.meter.take(begun, now)
         if self._surroundings.spoiled:
             self._cells[LIMIT] = seq + 1  # no other task runs in this process
 
@@ -233,13 +241,14 @@ class Runner:
         if len(data) > OUTCOME_MAX_BYTES:  # a failure takes its place, and the output
             return data
         if not output.put_descriptors_back():
+            output.take_splits()
             return data
         stdout, stderr = output.take(1), output.take(2)
         if data[:1] == b"\x80" or not data:
             record = Record(OK, data)
         else:
             record = msgspec.msgpack.decode(data, type=Record)
-        record.stdout, record.stderr = stdout, stderr
+        record.stdout, record.stderr, record.splits = stdout, stderr, output.take_splits()
         return _encode_record(record)
 
     def _record(
@@ -252,7 +261,10 @@ class Runner:
             data = self._with_output(self._failure(_too_large(len(data))), ok)
         if chunk.keep and position in chunk.keep:
             self._inputs.keep(chunk, position, data)
+        meter = outcomes.meter
         if len(data) > ALONE_BYTES:
+            if not meter.taken:
+                meter.take(now - took_ns, now)
             outcomes.flush(now - took_ns)
             block, self._record_block = self._record_block, -1
             outcomes.send_alone(chunk.number, position, data, not ok, block, took_ns)
@@ -262,6 +274,8 @@ class Runner:
             outcomes.flush(now - took_ns)
             outcomes.begin(chunk.number, seq, position, now - took_ns)
             outcomes.append(data)
+        if meter.taken and not meter.put(min(self._group, outcomes.count - 1), outcomes.count):
+            outcomes.flush_at_ns = 0
         if not ok:
             outcomes.mark_failed()
         if self._record_block >= 0:

@@ -14,6 +14,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +22,7 @@ from typing import Any
 from alamo import linux
 from alamo.worker import output
 from alamo.worker.alert import alert
+from alamo.worker.stats import peak
 
 #: Changes that cannot be undone.
 _FOR_GOOD = (
@@ -31,6 +33,8 @@ _FOR_GOOD = (
 LOOK_AFTER_NS = 300_000
 #: How long a stray child may take to end when it has been killed.
 _STRAY_END_S = 0.2
+#: How long strays that go on making others are killed here.
+_STRAYS_MAX_S = 5.0
 
 
 class Surroundings:
@@ -49,7 +53,7 @@ class Surroundings:
         self._set_limit = resource.setrlimit
         self._pid = os.getpid()
         self._environ = dict(os.environ)
-        self._raw_environ = _raw_environ()
+        self._raw_environ = raw_environ()
         self._umask = os.umask(0)
         os.umask(self._umask)
         self.cwd = os.getcwd()
@@ -74,7 +78,13 @@ class Surroundings:
         for name in ("write", "writev"):
             self._watch(os, name, self._wrote)
         output.watch_streams(self._touch_stream)
+        peak.tell = self._touch_stream
         os.register_at_fork(after_in_parent=self._touch, after_in_child=self._touch)
+
+    @property
+    def changed(self) -> bool:
+        """Whether a task called something that may have changed more than a stream."""
+        return self._changed
 
     def _touch(self, *_: Any) -> None:
         self.touched = self._changed = alert.raised = True
@@ -136,7 +146,7 @@ class Surroundings:
                 os.chdir(self.cwd)
             except OSError:
                 os.chdir("/")
-        if _raw_environ() != self._raw_environ:
+        if raw_environ() != self._raw_environ:
             os.environ.clear()
             os.environ.update(self._environ)
         os.umask(self._umask)
@@ -184,26 +194,17 @@ class Surroundings:
         """Kill and reap what tasks left running, also in sessions of its own; whether any was."""
         spared = self._helpers()
         found = False
-        for _ in range(100):
-            try:
-                pid, _status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return found
-            if pid:
-                continue
+        deadline = time.monotonic() + _STRAYS_MAX_S
+        while linux.reap_ended():
             strays = [c for c in linux.children_of(self._pid) if c not in spared]
             if not strays:
-                return found
+                break
             found = True
-            for stray in strays:
-                linux.kill_tree(stray)
-            for stray in strays:
-                try:
-                    if not linux.reap(stray, _STRAY_END_S):
-                        self.spoiled = True  # it is left to the nursery
-                        return True
-                except ChildProcessError:
-                    continue
+            linux.kill_tree(*strays)
+            # One that does not end, or new ones without end, are left to the nursery.
+            if not all(map(_has_ended, strays)) or time.monotonic() > deadline:
+                self.spoiled = True
+                break
         return found
 
     @staticmethod
@@ -217,6 +218,13 @@ class Surroundings:
         }
 
 
+def _has_ended(stray: int) -> bool:
+    try:
+        return linux.reap(stray, _STRAY_END_S)
+    except ChildProcessError:
+        return True
+
+
 def _has_children() -> bool:
     try:
         os.waitpid(-1, os.WNOHANG)
@@ -225,7 +233,7 @@ def _has_children() -> bool:
     return True
 
 
-def _raw_environ() -> dict[Any, Any]:
+def raw_environ() -> dict[Any, Any]:
     """A copy of the environment as CPython keeps it: 1 us, where ``dict(os.environ)`` takes 40."""
     data = getattr(os.environ, "_data", None)
     return dict(data) if isinstance(data, dict) else dict(os.environ)
