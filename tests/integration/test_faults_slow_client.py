@@ -12,7 +12,7 @@ import pytest
 
 #: In the manager: little is queued before it stops.
 LIMITS = (
-    "import alamo.manager.service as s; s.QUEUE_MAX_BYTES = 2_000_000\n"
+    "import alamo.manager.forwarding as q; q.QUEUE_MAX_BYTES = 2_000_000\n"
     "import alamo.manager.log_relay as r; r.LOGS_MAX_BYTES = 20_000"
 )
 COUNT = 400
