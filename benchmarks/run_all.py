@@ -23,6 +23,7 @@ SCRIPTS = {
     "arrays_map.py": [],
     "latency.py": [],
     "jobs.py": [],
+    "options.py": [],
 }
 
 

@@ -212,7 +212,7 @@ def test_a_dead_worker_is_not_what_was_asked_for(batch: Batch, log: str) -> None
 
 @pytest.mark.needs("kills")
 def test_on_a_timeout(batch: Batch, log: str) -> None:
-    task = batch.function(nap_until, log, 2, timeout=0.3, retries=Retry(1, on=TaskTimeout))
+    task = batch.function(nap_until, log, 2, timeout=2, retries=Retry(1, on=TaskTimeout))
     assert task.run(timeout=work.PATIENCE_S) == 2
     assert isinstance(task.attempts[0].error, TaskTimeout)
 

@@ -81,7 +81,7 @@ def test_a_function_is_stopped(batch: Batch, function: Any) -> None:
 
 @pytest.mark.needs("kills")
 def test_in_a_sleep_and_what_was_printed_is_kept(batch: Batch) -> None:
-    task = batch.function(nap, LONG_S, timeout=0.3)
+    task = batch.function(nap, LONG_S, timeout=1.5)
     after = batch.function(work.same, task.result)
     beside = batch.function(work.same, 2)
     batch.compile([task, after, beside]).start()
@@ -96,7 +96,7 @@ def test_in_a_sleep_and_what_was_printed_is_kept(batch: Batch) -> None:
 @pytest.mark.needs("kills", "processes")
 def test_children_that_do_not_listen_end(batch: Batch, tmp_path: Path) -> None:
     path = tmp_path / "pid"
-    task = batch.function(spawn_stubborn, str(path), timeout=2)
+    task = batch.function(spawn_stubborn, str(path), timeout=5)
     task.start()
     work.wait_until(path.exists)
     with pytest.raises(TaskTimeout):
@@ -114,7 +114,7 @@ def test_an_executable(batch: Batch) -> None:
 
 @pytest.mark.needs("kills")
 def test_one_element_of_an_array(batch: Batch) -> None:
-    array = batch.map(sleep_if, range(1000), [500] * 1000, timeout=0.5)
+    array = batch.map(sleep_if, range(1000), [500] * 1000, timeout=3)
     array.start()
     outcomes = array.result.get(partial=True, timeout=work.PATIENCE_S)
     errors = {n: o.error for n, o in enumerate(outcomes) if o.error is not None}
@@ -131,7 +131,7 @@ def test_one_element_of_an_array(batch: Batch) -> None:
 def test_one_element_of_a_million(make_batch: MakeBatch) -> None:
     with make_batch(num_workers=2) as batch:
         size = 1_000_000
-        array = batch.map(sleep_if, range(size), itertools.repeat(700_000, size), timeout=1)
+        array = batch.map(sleep_if, range(size), itertools.repeat(700_000, size), timeout=5)
         array.start()
         array.wait(timeout=4 * work.PATIENCE_S)
         with pytest.raises(TaskTimeout, match="element 700000 of"):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import os
 import queue
-import random
 import signal
 import subprocess
 import sys
@@ -141,16 +140,6 @@ def workers_of(batch: Any) -> list[int]:
     return [p for p in descendants(manager_of(batch)) if comm(p).startswith("alamo-worker")]
 
 
-def worker_that_ran(batch: Any, log: str, draw: random.Random) -> int:
-    """One of those in which ``noted_by`` has run; 0 when there is none.
-
-    Whoever kills others too may hit five in a row that are not up yet, and the Batch gives up.
-    """
-    ran = set(map(int, notes(f"{log}.pids")))
-    found = [pid for pid in workers_of(batch) if pid in ran]
-    return draw.choice(found) if found else 0
-
-
 def wait_sends(thread: int | None) -> None:
     """Until a thread is held up in the middle of a message."""
 
@@ -244,12 +233,6 @@ def noted(path: str, n: int, sleep_s: float = 0.0) -> int:
     if sleep_s:
         time.sleep(sleep_s)
     return n
-
-
-def noted_by(path: str, n: int, sleep_s: float = 0.0) -> int:
-    """``noted``, and where, for ``worker_that_ran``."""
-    note(f"{path}.pids", os.getpid())
-    return noted(path, n, sleep_s)
 
 
 def noted_then_wait(path: str, gate: str, n: int) -> int:

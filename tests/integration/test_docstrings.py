@@ -10,12 +10,20 @@ import pytest
 MODULES = [
     "alamo.batch.array_task",
     "alamo.batch.array_view",
+    "alamo.batch.attempts",
     "alamo.batch.batch",
+    "alamo.batch.controls",
+    "alamo.batch.counts",
+    "alamo.batch.explaining",
     "alamo.batch.many",
+    "alamo.batch.outstanding",
     "alamo.batch.results",
+    "alamo.batch.retry",
+    "alamo.batch.task_stats",
     "alamo.executor",
     "alamo.policy",
     "alamo.sizes",
+    "alamo.testing.inline",
 ]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import _faults as f
 import pytest
+from _victims import victim
 
 import alamo
 from alamo import Batch
@@ -55,9 +56,9 @@ def until_noted(directory: Path, count: int) -> None:
     )
 
 
-def up(batch: Batch, directory: Path) -> list[int]:
-    """Workers that have noted something: five in a row that had just been started end a Batch."""
-    return [pid for pid in f.workers_of(batch) if (directory / str(pid)).exists()]
+def where_noted(directory: Path) -> list[int]:
+    """Workers that have noted something."""
+    return [int(path.name) for path in directory.iterdir()]
 
 
 def given(kind: str) -> Any:
@@ -98,7 +99,7 @@ def test_kills_of_workers(tmp_path: Path, kind: str, seed: int) -> None:
         kills = 0
         for count in times:
             until_noted(tmp_path, count)
-            kills += f.kill(f.until(lambda: rng.choice(up(batch, tmp_path) or [0]), "a worker"))
+            kills += f.kill(*victim(batch, task, lambda: where_noted(tmp_path), rng))
         check(task, tmp_path, kills)
         assert not feeders()
 
@@ -120,7 +121,7 @@ def test_kills_of_workers_under_elements_ordered_one_by_one(tmp_path: Path) -> N
         batch.compile([first, second]).start()
         for count in (50, 1000, 2500):
             until_noted(first_notes, count)
-            f.kill(f.until(lambda: up(batch, first_notes), "a worker")[0])
+            f.kill(*victim(batch, first, lambda: where_noted(first_notes), random.Random(count)))
         ahead = first.result.get(timeout=60, partial=True)
         behind = second.result.get(timeout=60, partial=True)
     for k in range(n):
@@ -209,7 +210,7 @@ def test_kills_while_an_iterable_gives_now_and_then(tmp_path: Path) -> None:
             yield k
             if k % 20 == 10:
                 until_noted(tmp_path, k)
-                f.kill(f.until(lambda: up(batch, tmp_path), "a worker")[0])
+                f.kill(*victim(batch, task, lambda: where_noted(tmp_path), random.Random(k)))
 
     with f.ended(Batch(num_workers=2, log_level="CRITICAL")) as batch:
         task = batch.map(noted, items(), [str(tmp_path)] * n)

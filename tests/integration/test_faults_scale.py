@@ -8,6 +8,7 @@ from pathlib import Path
 
 import _faults as f
 import pytest
+from _victims import noted_by, victim, where_noted
 
 from alamo import Batch, BatchBroken, WorkerLost
 from alamo.protocol import messages
@@ -52,7 +53,7 @@ def test_each_runs_once_while_workers_come_go_and_are_killed(tmp_path: Path, see
     draw, log = random.Random(seed), str(tmp_path / "log")
     kills = 0
     with f.ended(Batch(num_workers=2, log_level="CRITICAL")) as batch:
-        tasks = [batch.function(f.noted_by, log, i, 0.002) for i in range(1500)]
+        tasks = [batch.function(noted_by, log, i, 0.002) for i in range(1500)]
         program = batch.compile(tasks)
         program.start()
         while len(f.notes(log)) < 1300:
@@ -60,7 +61,7 @@ def test_each_runs_once_while_workers_come_go_and_are_killed(tmp_path: Path, see
             seen = len(f.notes(log))
             f.until(lambda seen=seen: len(f.notes(log)) > seen + 40)
             if draw.random() < 0.5:
-                kills += f.kill(f.until(lambda: f.worker_that_ran(batch, log, draw), "a worker"))
+                kills += f.kill(*victim(batch, program, lambda: where_noted(log), draw))
         program.wait(timeout=60)
         lost = 0
         for i, task in enumerate(tasks):

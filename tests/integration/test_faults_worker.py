@@ -14,6 +14,7 @@ from typing import Any
 
 import _faults as f
 import pytest
+from _victims import noted_by, victim, where_noted
 
 from alamo import Batch, BatchBroken, UpstreamFailed, WorkerLost
 
@@ -152,19 +153,16 @@ def test_killed_from_outside_at_random_moments(batch: Batch, tmp_path: Path) -> 
     """Each kill costs at most the task that ran there, and no finished task runs again."""
     log = str(tmp_path / "log")
     count, kills = 3000, 15
-    tasks = [batch.function(f.noted_by, log, i) for i in range(count)]
+    tasks = [batch.function(noted_by, log, i) for i in range(count)]
     program = batch.compile(tasks)
     draw = random.Random(4)
     killed = 0
     program.start()
     while killed < kills:
-        pid = f.until(
-            lambda: len(f.notes(log)) == count or f.worker_that_ran(batch, log, draw),
-            "a worker that has run something",
-        )
-        if pid is True:
+        found = victim(batch, program, lambda: where_noted(log), draw)
+        if not found:
             break
-        killed += f.kill(pid)
+        killed += f.kill(*found)
         moment = time.monotonic() + draw.random() * 0.03
         while time.monotonic() < moment:
             pass

@@ -10,7 +10,17 @@ import _mpi
 import pytest
 from _mpi import needs_launcher, needs_mpi4py
 
-from alamo import Batch, JobFailed, Policy, ProcessFailed, UpstreamFailed, UsageError
+import _work as work
+import alamo
+from alamo import (
+    Batch,
+    JobFailed,
+    Policy,
+    ProcessFailed,
+    TaskCancelled,
+    UpstreamFailed,
+    UsageError,
+)
 
 pytestmark = needs_launcher
 SHARED = Policy(oversubscribe=True)
@@ -53,6 +63,26 @@ def test_more_ranks_than_slots(batch: Batch) -> None:
 def test_functions_need_no_mpi(batch: Batch) -> None:
     assert batch.job(_mpi.own, (10,), num_procs=2).run() == [10, 11]
     assert batch.job(pow, [2, 5]).run() == [32]
+
+
+def test_how_its_ranks_are_started_is_explained(batch: Batch) -> None:
+    job = batch.job(_mpi.own, (10,), num_procs=2)
+    first, line = alamo.explain(job).splitlines()
+    assert "not been started" in first
+    assert line.startswith("As a job, its 2 ranks are started by `")
+    job.run()
+    assert alamo.explain(job).splitlines()[1] == line
+
+
+def test_a_job_is_cancelled(batch: Batch, tmp_path: Path) -> None:
+    path = tmp_path / "runs"
+    job = batch.job(["sh", "-c", f"touch {path}; sleep 1000"], num_procs=2)
+    job.start()
+    work.wait_until(path.exists)
+    assert job.cancel("no more")
+    with pytest.raises(TaskCancelled, match="no more"):
+        job.get(timeout=work.PATIENCE_S)
+    assert batch.job(_mpi.own, (10,), num_procs=2).run() == [10, 11]
 
 
 def test_functions_by_value(batch: Batch) -> None:

@@ -204,3 +204,11 @@ def test_cancelling_the_elements_of_an_array_fails_its_gate() -> None:
     (deal,) = deals(driven.seen)
     driven(ev.CancelAsked(1))
     assert ev.GateClosed(0, 1, -1, True) in driven.finish(deal)
+
+
+def test_a_program_that_is_dropped_still_has_what_was_cancelled_stopped() -> None:
+    driven = Driven(1)
+    driven.program(0, chain(3))
+    driven(ev.CancelAsked(0, [0, 1]), ev.ProgramDropped(0))
+    assert driven(ev.TakenBack(0, 1)) == [ev.StopElement(0, 0)]
+    assert ev.ProgramDone(0) in driven(ev.WorkerLost(0, 0, running=True))

@@ -48,9 +48,6 @@ class ArrayProgram(Program, ArrayView):
         self.fed = False
         self.gate: tuple[Program, int] | None = None
         self.is_skipped = False
-        #: Held while a page of elements goes out, and when no more shall: cancelled is what is
-        #: there at that time.
-        self.feeding = threading.RLock()
         self.order: list[Sequence[int]] = []
         self._change_waiters: list[Any] = []
 
@@ -182,7 +179,6 @@ class ArrayProgram(Program, ArrayView):
         """In a forked child."""
         super().after_fork()
         self._change_waiters = []
-        self.feeding = threading.RLock()
         if self.growing and self.broken is None:
             self.broken = BatchBroken(
                 "this array was being made when the process forked; the parent process has it"

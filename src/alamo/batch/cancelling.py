@@ -91,7 +91,8 @@ def _ask(program: Program, elements: Sequence[int] | None, reason: str) -> bool:
     if open_ is None:
         program.client.send([msg.CancelAsked(program.number, everything=True, reason=reason)])
     elif open_:
-        program.client.send(asked(program.number, dict.fromkeys(open_, reason)))
+        with program.feeding:
+            program.client.send(asked(program.number, dict.fromkeys(open_, reason)))
     return open_ is None or bool(open_)
 
 

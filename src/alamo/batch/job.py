@@ -36,6 +36,10 @@ class _Job(_Process, gc=False, eq=False):
     #: How its ranks are started; see ``describe``.
     command: JobCommand | None = None
 
+    def _explain_lines(self) -> list[str]:
+        """What ``alamo.explain`` adds."""
+        return [] if self.command is None else [f"As a job, {describe(self.command)}."]
+
 
 class Jobs:
     """The part of a Batch that makes tasks which run MPI jobs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
@@ -62,6 +63,9 @@ class Program(Watched):
         self.growing = False
         #: The manager knows of all its tasks, or will not be told.
         self.fed = True
+        #: Held while elements of one that has started go out, and while some are cancelled: they
+        #: must be at the manager then.
+        self.feeding = threading.RLock()
         self.tasks = 0
         self.received_bytes = 0
         self.failed: dict[int, None] = {}
@@ -317,6 +321,7 @@ class Program(Watched):
     def after_fork(self) -> None:
         """In a forked child: locks may be held by threads that are not here."""
         super().after_fork()
+        self.feeding = threading.RLock()
         self.end_callback = None  # the parent's
         if self.remaining and self.broken is None:
             self.broken = BatchBroken(

@@ -152,8 +152,9 @@ class SingleTasks:
             objects=objects,
             terms=terms,
         )
-        self._send_with_seal(program, page, len(data))
-        task.program, task.index = program, element  # now: cancelling it must come behind it
+        with program.feeding:  # cancelling it, as its callback may, must come behind it
+            task.program, task.index = program, element
+            self._send_with_seal(program, page, len(data))
 
     def _send_with_seal(self, program: Program, page: msg.Page, size: int) -> None:
         """Send a page; the program takes no more when it is full."""

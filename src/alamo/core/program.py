@@ -145,6 +145,7 @@ class Program(ProgramColumns):
             for element in elements:
                 state[element] = PENDING
         if self.dropped:
+            self.cancelling.difference_update(elements)
             return
         if self.cancelling and not self.cancelling.isdisjoint(elements):
             self._give_back_some(elements)

@@ -37,7 +37,9 @@ class InlineBatch(Batch):
     ``start`` runs all that can run before it returns; an array over an iterator that may wait is
     pulled from when somebody waits for its elements.  Arguments, results and errors are pickled
     as they are between processes.  What tasks print through ``sys.stdout`` is caught; time limits
-    of waits cannot interrupt a task.
+    of waits cannot interrupt a task.  Options are checked as those of ``Batch``: retries follow at
+    once, without their pauses, and ``timeout=`` and ``cancel`` cannot interrupt a task, but decide
+    how it has ended.
 
     Args:
         num_workers, log_level: as those of ``Batch``; one task runs at a time, and ``scale``
@@ -53,7 +55,7 @@ class InlineBatch(Batch):
         ...     first = batch.function(pow, 2, 5, name="first")
         ...     second = batch.function(pow, first.result, 2, name="second")
         ...     _ = batch.compile([first, second]).start()
-        ...     first.result.get(), type(second.result.outcome().error)
+        ...     first.result.get(), type(second.attempts[0].error)
         (32, <class 'OSError'>)
     """
 
