@@ -97,8 +97,7 @@ class Stopper:
 
     def _kill_children(self, worker: WorkerProcess, seq: int) -> None:
         if self._runs_on(worker, seq):
-            for child in linux.children_of(worker.pid):
-                linux.kill_tree(child)
+            linux.kill_tree(*linux.children_of(worker.pid))
             self._service.loop.call_later(KILL_S, lambda: self._kill(worker, seq))
 
     def _kill(self, worker: WorkerProcess, seq: int) -> None:

@@ -142,6 +142,8 @@ def _wait(process: subprocess.Popen[bytes], files: RankFiles, bystanders: frozen
         poll.register(fd, select.POLLIN)
         while not poll.poll(_LOOK_MS):
             files.trim()
+            if context.worker >= 0:  # what orphans of ranks leave
+                linux.reap_ended(spared=process.pid)
             now_s = time.monotonic()
             if not seen and files.are_over():
                 seen, end_s = True, now_s + _ABORT_GRACE_S
