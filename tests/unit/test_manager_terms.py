@@ -56,6 +56,7 @@ def test_each_element_has_the_terms_of_its_page(pages: list[tuple[int, list[int]
     [
         TermsDefined(0, 0),
         TermsDefined(0, 1),
+        TermsDefined(0, 3),
         TermsDefined(0, 2, cores=0),
         TermsDefined(0, 2, timeout_s=-1.0),
         TermsDefined(0, 2, timeout_s=float("nan")),

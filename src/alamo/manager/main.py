@@ -28,6 +28,7 @@ from alamo.manager.loop import Loop
 from alamo.manager.service import Service
 from alamo.protocol import messages as msg
 from alamo.protocol.framing import MessageReader, encode, printable, send_all
+from alamo.worker import shared_segments
 
 _TRACE_MAX = 2000
 _FILES_MAX = 1 << 20
@@ -157,6 +158,7 @@ def _open(setup: msg.Setup, sock: socket.socket, directory: Path) -> tuple[Servi
         service.metrics = Metrics(service)
     Client(service, sock, True, address, secret_path)
     runtime_dir.sweep(setup.runtime_root)
+    shared_segments.remove(shared_segments.listed())  # of jobs whose workers were killed
     return service, outside
 
 

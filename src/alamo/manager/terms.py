@@ -36,8 +36,8 @@ class TermsTable:
         Raises:
             ProtocolError: that number is no new one, or nothing can be like that.
         """
-        if message.number < 1 or message.number in self.by_number:
-            raise ProtocolError("terms with a number that cannot be theirs")
+        if message.number != len(self.by_number) + 1:
+            raise ProtocolError("terms whose number is not the next")
         amounts = (
             message.cores - 1,
             message.gpu_parts,
