@@ -13,7 +13,7 @@ from heapq import heappop, heappush
 
 from alamo.core import events as ev
 from alamo.core.alarm import Alarm
-from alamo.core.chunks import TARGET_S, Chunk, chunk_size, fuse, fuse_size
+from alamo.core.chunks import Chunk, chunk_size, fuse, fuse_size
 from alamo.core.lanes import Lane
 from alamo.core.program import Program
 from alamo.core.queues import Queues
@@ -23,6 +23,9 @@ from alamo.core.workers import Worker, WorkerPool
 
 #: A chunk that was dealt less than this ago will be done sooner than a recall is.
 RECALL_AGE_S = 0.002
+#: A worker with elements this short may hold one more of the same need, so that the next begins
+#: without a round trip; what has needs lasts longer as a rule, and is better kept for who is free.
+ALIKE_MAX_S = 0.05
 #: Two chunks that were cut by measured run times have ended by then: what lasts longer makes room.
 ROOM_AGE_S = 0.01
 
@@ -194,7 +197,7 @@ class Dealer:
 
     def _worker_for(self, need: Need, kept: Kept) -> Worker | None:
         """A worker that may be dealt this now, with what is needed; one of its own kind that has
-        work of microseconds may get more."""
+        short work may get more."""
         pool = self._pool
         if need.bound and not _suits_plain(need):
             for worker in reversed(pool.warm.values()):  # the last that ran
@@ -209,7 +212,7 @@ class Dealer:
                 pool.seat(worker, need, grant)
                 return worker
         lane = self.queues.by_need[need][0][2]
-        if lane.mean_s is None or lane.mean_s > TARGET_S or kept.touches(need):
+        if lane.mean_s is None or lane.mean_s > ALIKE_MAX_S or kept.touches(need):
             return None
         if pool.running > pool.slots:
             return None
