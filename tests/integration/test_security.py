@@ -377,7 +377,8 @@ def test_silent_strangers(batch: Batch) -> None:
     assert healthy(again)
     again._leave()
     f.until(lambda: descriptors_of(manager) <= before + STRANGERS_MAX + 3)
-    assert memory_of(manager) < memory + 100e6
+    # A receive buffer for each that has ever come, if none has been turned away yet: 100 MB.
+    assert memory_of(manager) < memory + 200e6
     for stranger in strangers:
         stranger.sock.close()
     f.until(lambda: descriptors_of(manager) <= before)

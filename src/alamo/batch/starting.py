@@ -42,8 +42,8 @@ def start(batch: Batch, singles: SingleTasks, task: Task) -> Any:
     if program.broken is not None:
         raise BatchBroken(f"{task.title()} cannot be started any more: {program.broken}")
     assert isinstance(task, _Compiled)
-    cancelled = program.begin()  # now: its end may come in before the next line has ended
     try:
+        cancelled = program.begin()  # now: its end may come in before the next line has ended
         messages = asked(program.number, cancelled) if cancelled else []
         client.send([*messages, msg.Started(program.number, task.ranks)])
     except BaseException:
