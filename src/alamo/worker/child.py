@@ -31,6 +31,14 @@ usage: resource.struct_rusage | None = None
 #: The most memory that the last child took, or one of those descendants; 0: nobody knows.
 peak_bytes = 0
 
+
+#: Called when a child has ended and left others running.
+def left_running() -> None:
+    return None
+
+
+#: Not the one that tasks find, which has what they may have changed put back: this changes nothing.
+_posix_spawn = os.posix_spawn
 #: What Python ignores in this process and programs do not expect to be ignored.
 _RESTORED = [s for s in (getattr(signal, n, None) for n in ("SIGPIPE", "SIGXFSZ")) if s]
 #: How long the output may grow before its middle is dropped the first time, and between times.
@@ -66,9 +74,7 @@ def run(
     """
     if command.close_fds:
         linux.close_on_exec(3)
-    with _scored():
-        pid = _spawn(command, program, argv, cwd, fds)
-    return _wait(pid, captured)
+    return _wait(_spawn(command, program, argv, cwd, fds), captured)
 
 
 def _spawn(
@@ -83,7 +89,7 @@ def _spawn(
     group: dict[str, Any] = {"setsid": True} if command.new_session else {"setpgroup": 0}
     actions = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(fds)]
     with _placed(cwd, command.umask):
-        return os.posix_spawn(
+        return _posix_spawn(
             program,
             argv,
             environment_of(command.env),
@@ -104,33 +110,6 @@ def environment_of(env: Mapping[Any, Any] | None) -> dict[bytes, bytes]:
             bound, {os.fsdecode(name): os.fsdecode(value) for name, value in base.items()}
         )
     return {os.fsencode(name): os.fsencode(value) for name, value in base.items()}
-
-
-@contextmanager
-def _scored() -> Iterator[None]:
-    """What a worker starts in here is the first to go when memory runs out.
-
-    It inherits that.  To give it to a child that runs costs three times as much, for its place
-    in /proc has to be made, and comes too late for what the child has started by then.
-    """
-    fd = -1
-    if context.worker >= 0:
-        with suppress(OSError):
-            fd = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
-    if fd < 0:
-        yield
-        return
-    try:
-        own = os.read(fd, 16)
-        with suppress(OSError):  # the system forbids it: then the kernel chooses by size
-            os.pwrite(fd, b"%d" % max(int(own), linux.CHILD_OOM_SCORE), 0)
-        try:
-            yield
-        finally:
-            with suppress(OSError):
-                os.pwrite(fd, own, 0)
-    finally:
-        os.close(fd)
 
 
 @contextmanager
@@ -198,8 +177,8 @@ def _wait(pid: int, captured: Sequence[int]) -> int:
             if is_worker:  # a subreaper; elsewhere other children are somebody else's
                 linux.reap_ended(spared=pid)
         _, status, usage = os.wait4(pid, 0)
-        if is_worker:
-            linux.reap_ended()
+        if is_worker and linux.reap_ended():
+            left_running()
     except BaseException:  # Ctrl-C where there is no worker around it
         linux.kill_tree(pid)
         with suppress(ChildProcessError):

@@ -65,6 +65,7 @@ class Worker:
         self._inputs = ChunkInputs(self._blocks, self._maker)
         self._functions = FunctionTable()
         self._surroundings = Surroundings()
+        child.left_running = self._surroundings.look
         self._epoch = 0
         self._runner = ArrayRunner(
             outbox,

@@ -86,6 +86,10 @@ class Surroundings:
         """Whether a task called something that may have changed more than a stream."""
         return self._changed
 
+    def look(self) -> None:
+        """The running task is to be looked after when it has ended."""
+        self._touch()
+
     def _touch(self, *_: Any) -> None:
         self.touched = self._changed = alert.raised = True
 
