@@ -1,8 +1,8 @@
 """Short executables with their output captured, beside what else starts them two at a time.
 
 `what` may be "4 GiB": the client holds that much touched memory, which it must not pay for when
-processes start; or "x", an argument.  `xargs -n1` can give its command nothing but one, and GNU true
-with one loads its messages, which takes it a third longer: both are shown for all sides.
+processes start; or "x", an argument.  `xargs -n1` can give its command nothing but one, and GNU
+true with one loads its messages, which takes it a third longer: both are shown.
 """
 
 from __future__ import annotations

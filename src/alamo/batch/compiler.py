@@ -76,6 +76,8 @@ class Compiler:
         #: Of elements with options: those of the page under way, and all that are not 0.
         self._options: list[tuple[int, Options]] = []
         self._priorities: dict[int, int] = {}
+        #: Options that all tasks of the page under way have.
+        self._alike: Options | None = None
 
     # -- the whole -------------------------------------------------------------------------
 
@@ -167,7 +169,7 @@ class Compiler:
         if end - first > len(tasks):
             blobs = spread(blobs, tasks, first, end)
         column = self._functions.column(tasks, functions, loose, end - first)
-        self._note_options(tasks)
+        self._note_options(tasks, has_joins=end - first > len(tasks))
         self._uids.extend(column_of_uids(tasks, first, end))
         lengths = array("I", map(len, blobs))
         self._send_page(first, end - first, column, lengths, args, len(tasks))
@@ -227,12 +229,18 @@ class Compiler:
         tracker.drain()
         return tracker
 
-    def _note_options(self, tasks: Sequence[Task]) -> None:
+    def _note_options(self, tasks: Sequence[Task], has_joins: bool) -> None:
         program = self.program
+        given = [task.options for task in tasks]
+        alike = given[0]
+        # Looks at identity first, in C.
+        if alike is None or alike.priority or has_joins or given.count(alike) < len(given):
+            alike = None
+        self._alike = alike
         for task in tasks:
             if task.name is not None:
                 program.names[task.index] = task.name
-            if task.options is not None:
+            if alike is None and task.options is not None:
                 self._note_terms(task.index, task.options)
             if task.callback_func is not None:
                 callback = Callback(task.callback_func, tuple(task.callback_args))
@@ -270,7 +278,9 @@ class Compiler:
             page.inputs, page.objects = tuple(self._inputs), tuple(self._objects)
             self._inputs, self._objects = [], []
         page.gates, self._gates = self._gates, ()
-        if self._options:
+        if self._alike is not None:
+            page.terms, self._alike = self._terms.number(self._alike), None
+        elif self._options:
             given = [(element - first, options) for element, options in self._options]
             page.terms = self._terms.column(given, count)
             self._options = []

@@ -242,6 +242,8 @@ class Dealer:
         for worker in list(pool.holding.values()):
             if worker.recalling or worker.exhausted or worker.stopping >= 0:
                 continue
+            if worker.need == need:
+                continue  # its kind would take the place of its kind
             if worker.behind_running and (kept.blocks_cores or _has(worker.grant, lacks)):
                 due_s = worker.chunks[0].dealt_s + ROOM_AGE_S
                 if due_s <= now_s:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: How often workers with limited elements are looked at.
 TICK_S = 0.05
+#: What shorter elements leave behind is looked at no more often than that.
+SHORT_S = 0.005
 
 
 class Limits:
@@ -25,6 +27,8 @@ class Limits:
         self._service = service
         self._watched: dict[int, WorkerProcess] = {}
         self._memory: dict[int, MemoryWatch] = {}
+        #: When it was looked last what the worker had before its tasks.
+        self._begun_s: dict[int, float] = {}
         self._ticking = False
 
     def dealt(self, worker: WorkerProcess, chunk: Chunk) -> None:
@@ -36,7 +40,7 @@ class Limits:
             if watch is None:
                 watch = self._memory[worker.number] = MemoryWatch(worker.pid)
             if chunk.seq == worker.next_seq:
-                watch.begin()
+                self._begin(worker.number, watch, chunk)
         if not self._ticking:
             self._ticking = True
             self._service.loop.call_later(TICK_S, self._tick)
@@ -45,12 +49,25 @@ class Limits:
         """The worker has reported; what it holds from now on belongs to the elements to come."""
         watch = self._memory.get(worker.number)
         if watch is not None:
-            watch.begin()
+            known = self._service.scheduler.pool.workers.get(worker.number)
+            chunk = known.chunks[0] if known is not None and known.chunks else None
+            self._begin(worker.number, watch, chunk)
+
+    def _begin(self, number: int, watch: MemoryWatch, chunk: Chunk | None) -> None:
+        """Look what the worker has before elements that begin now."""
+        now_s = time.monotonic()
+        if chunk is not None and now_s - self._begun_s.get(number, 0.0) < TICK_S:
+            mean_s = (chunk.lane or chunk.program).mean_s
+            if mean_s is not None and mean_s < SHORT_S:
+                return
+        self._begun_s[number] = now_s
+        watch.begin()
 
     def gone(self, worker: WorkerProcess) -> None:
         """The worker is no more."""
         self._watched.pop(worker.number, None)
         self._memory.pop(worker.number, None)
+        self._begun_s.pop(worker.number, None)
 
     def _tick(self) -> None:
         now_ns = time.monotonic_ns()
