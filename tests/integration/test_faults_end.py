@@ -6,7 +6,7 @@ import os
 import pickle
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ from typing import Any
 import _faults as f
 import pytest
 
-from alamo import Batch, WaitTimeout
+import _work as work
+from alamo import Batch, BatchBroken, WaitTimeout
+from alamo.protocol import messages as msg
 
 #: More results than a socket takes, each of which is answered; the client is stopped meanwhile.
 SLOW = """
@@ -179,3 +181,26 @@ def test_the_nursery_fails_at_the_end(number: str) -> None:
     batch.close()
     batch.join(timeout=f.PATIENCE_S)
     assert not any(map(f.alive, pids))
+
+
+def test_a_second_join_meets_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The manager ends, as it was asked to, before the second join can ask for it again."""
+    gate = tmp_path / "gate"
+    batch = Batch(num_workers=1)
+    task = batch.function(work.wait_for_file, str(gate))
+    task.start()
+    batch.close()
+    with pytest.raises(WaitTimeout):
+        batch.join(0.2)
+    client = batch._client
+    send = client.send
+
+    def too_late(messages: Sequence[msg.Message], fds: Sequence[int] = ()) -> None:
+        if any(isinstance(message, msg.JoinAsked) for message in messages):
+            raise BatchBroken("the connection to the manager is broken")
+        send(messages, fds)
+
+    monkeypatch.setattr(client, "send", too_late)
+    gate.touch()
+    batch.join(work.PATIENCE_S)
+    task.get()

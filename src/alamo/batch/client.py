@@ -87,7 +87,7 @@ class Client:
         self.callbacks = CallbackRunner()
         self.broken: BatchBroken | None = None
         self.ended = threading.Event()
-        self._leaving = self._told_closed = False
+        self._leaving = self._told_closed = self._joining = False
         self.memory = spill.ResultMemory(spill.default_budget_bytes(), self.release_blocks)
         self._sock = connect(self.address) if sock is None else sock
         self._outlet = Outlet(self._sock)
@@ -297,7 +297,12 @@ class Client:
         deadline = deadline_of(timeout_s)
         self.close()
         if self.broken is None and not self.ended.is_set():
-            self.send([msg.JoinAsked()])
+            try:
+                self.send([msg.JoinAsked()])
+            except BatchBroken:
+                if not self._joining:  # else it may just be ending, as it was asked to before
+                    raise
+            self._joining = True
         if not in_slices(self.ended.wait, deadline, tick):
             raise WaitTimeout(f"the Batch has not ended after {timeout_s} s; it goes on")
         if not launch.await_end(self.process, self.address, left_until(deadline)):
