@@ -14,7 +14,6 @@ from typing import Any
 import _faults as f
 import pytest
 
-import _work as work
 from alamo import Batch, BatchBroken, WaitTimeout
 from alamo.protocol import messages as msg
 
@@ -185,6 +184,8 @@ def test_the_nursery_fails_at_the_end(number: str) -> None:
 
 def test_a_second_join_meets_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The manager ends, as it was asked to, before the second join can ask for it again."""
+    import _work as work  # the scripts in here, which import this module, do not find it
+
     gate = tmp_path / "gate"
     batch = Batch(num_workers=1)
     task = batch.function(work.wait_for_file, str(gate))
@@ -202,5 +203,5 @@ def test_a_second_join_meets_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(client, "send", too_late)
     gate.touch()
-    batch.join(work.PATIENCE_S)
+    batch.join(f.PATIENCE_S)
     task.get()
