@@ -20,10 +20,12 @@ RANKS = {
     "alamo.cgroups": 0,  # what limits leave of the machine
     "alamo.core": 1,
     "alamo.runtime_dir": 1,
+    "alamo.blocking": 1,  # what a task that waits for data tells
     "alamo.drawing": 2,
     "alamo.policy": 2,
     "alamo.protocol": 2,
     "alamo.telemetry": 2,  # counts and serves; knows the core and nothing of processes
+    "alamo.data": 3,  # DDict, Queue and their stores; knows nothing of workers
     "alamo.worker": 3,
     "alamo.manager": 4,  # starts workers
     "alamo.batch": 5,
