@@ -170,7 +170,7 @@ class Unhashed:
         [2**63, float(2**63), Decimal(2**63), np.uint64(2**63), Fraction(2**63)],
         [10**5000, Decimal("1E+5000"), Fraction(10**5000)],
         [Fraction(1, 10**5000), Decimal("1E-5000")],
-        [10**320_000, Decimal("1E+320000"), Decimal("100E+319998")],
+        [Decimal("1E+320000"), Decimal("100E+319998"), Decimal("1E+320001") / 10],
         [float("1e308"), int(1e308), Decimal.from_float(1e308)],
         [5e-324, Decimal.from_float(5e-324), Fraction(5e-324)],
         [math.inf, Decimal("Infinity"), np.float64("inf"), np.longdouble("inf"), complex("inf")],
@@ -300,14 +300,14 @@ def test_decimals_are_exact_in_any_context() -> None:
         context.prec = 2
         assert encode(Decimal("1.2345")) != encode(Decimal("1.2"))
         assert encode(Decimal("1.2345")) == encode(Fraction(12345, 10000))
-        big = Decimal("1" + "0" * 50_000 + "." + "0" * 50_000)
-        assert encode(big) == encode(10**50_000)
+        big = Decimal("1" + "0" * 4_000 + "." + "0" * 4_000)
+        assert encode(big) == encode(10**4_000)
 
 
 @pytest.mark.parametrize(
     "key",
     [
-        None, ..., 0, -1, 2**63, 2**70, -(10**400_000), "", "a", "\ud800", b"", b"a", 0.5,
+        None, ..., 0, -1, 2**63, 2**70, -(35 << 1_100_000), "", "a", "\ud800", b"", b"a", 0.5,
         math.inf, 1e-300,
         (), (1, "a"), ((0.5, None), b""), ("a" * 1000, "b"), frozenset(), frozenset({1, ("a",)}),
     ],
