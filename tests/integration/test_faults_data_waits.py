@@ -110,6 +110,30 @@ def one_at_a_time(batch: Batch, directory: Path) -> bool:
     return all(task.result.get() for task in tasks)
 
 
+def wait_for_both(batch: Batch, path: str, gate: str) -> str:
+    """A wait for data in a thread, and one for a task that it submits."""
+    reader = threading.Thread(target=work.await_mail, args=(path,))
+    reader.start()
+    child = batch.function(work.wait_for_file, gate)
+    child.run(timeout=f.PATIENCE_S)
+    reader.join()
+    return "both"
+
+
+def test_explain_tells_what_a_task_waits_for(tmp_path: Path) -> None:
+    with Batch(num_workers=1) as batch:
+        path, gate = str(tmp_path / "box"), tmp_path / "gate"
+        task = batch.function(wait_for_both, batch, path, str(gate))
+        task.start()
+        both = "waits for tasks that it submitted and shared data; others use its slot"
+        f.until(lambda: both in alamo.explain(task), both)
+        work.send_mail(path, "")
+        tasks = "waits for tasks that it submitted; others use its slot"
+        f.until(lambda: tasks in alamo.explain(task), tasks)
+        gate.touch()
+        assert task.result.get(timeout=f.PATIENCE_S) == "both"
+
+
 # -- what is left of a wait ------------------------------------------------------------------------
 
 
