@@ -15,7 +15,7 @@ from alamo.data import display
 from alamo.data.closed import Closed
 from alamo.data.mapping import K, StoredMapping, V, kept_of
 from alamo.data.packing import lend, pack
-from alamo.data.store import DictStore, Packed
+from alamo.data.store import DictStore
 from alamo.data.stores import make_dict_store, open_dict_store
 from alamo.data.views import equal
 from alamo.data.waiting import deadline_of, wait_until
@@ -69,8 +69,8 @@ class DDict(StoredMapping[K, V]):
     Example:
         >>> with DDict({"a": 1}) as d:
         ...     d["b"] = [2, 3]
-        ...     d.fetch_add("count", 5), sorted(d), d.get("c", 0), d == {"a": 1, "b": [2, 3], "count": 5}
-        (0, ['a', 'b', 'count'], 0, True)
+        ...     d.fetch_add("count", 5), sorted(d), d.get("c", 0), dict(d)["b"]
+        (0, ['a', 'b', 'count'], 0, [2, 3])
     """
 
     __slots__ = ("__weakref__", "_name", "_timeout", "_waits")
@@ -167,8 +167,10 @@ class DDict(StoredMapping[K, V]):
 
         Example:
             >>> with DDict() as d:
-            ...     d.compare_and_swap("leader", DDict.ABSENT, 17), d.compare_and_swap("leader", 3, 4)
-            (True, False)
+            ...     d.compare_and_swap("leader", DDict.ABSENT, 17)
+            ...     d.compare_and_swap("leader", 3, 4)
+            True
+            False
         """
         store, encoded = self._store, encode(key)
         packed = None if new is _Mark.ABSENT else self._entry(key, new).value
@@ -196,9 +198,11 @@ class DDict(StoredMapping[K, V]):
                 been changed meanwhile.  Nothing is stored; do it again.
 
         Example:
-            >>> with DDict(a=1) as d:  # doctest: +SKIP
+            >>> with DDict({"a": 10, "b": 0}) as d:
             ...     with d.transaction():
-            ...         d["a"], d["b"] = d["b"], d["a"]
+            ...         d["a"], d["b"] = d["a"] - 3, d["b"] + 3
+            ...     dict(d) == {"a": 7, "b": 3}
+            True
         """
         return self._store.transaction()
 
@@ -298,7 +302,7 @@ class DDict(StoredMapping[K, V]):
 
     def local_keys(self) -> Iterator[K]:
         """Iterate over the keys that lie on this machine."""
-        for encoded, kept in self._store.keys():
+        for encoded, kept in self._store.keys():  # noqa: SIM118
             if self._store.is_local(encoded):
                 yield self._key(encoded, kept)
 
@@ -311,7 +315,8 @@ class DDict(StoredMapping[K, V]):
 
     def local_len(self) -> int:
         """How many keys lie on this machine.  Cost: it looks at all."""
-        return sum(self._store.is_local(encoded) for encoded, _ in self._store.keys())
+        keys = self._store.keys()
+        return sum(self._store.is_local(encoded) for encoded, _ in keys)
 
     def checkpoint(self, path: str | os.PathLike[str]) -> None:
         """Write all that is there at one instant into a file, while others go on writing.
