@@ -90,7 +90,7 @@ class DDict(StoredMapping[K, V]):
         directory: str | os.PathLike[str] | None = None,
         url: str | None = None,
     ) -> None:
-        deadline_of(timeout)
+        deadline_of(timeout)  # complains of what is no timeout
         store = make_dict_store(name=name, directory=directory, url=url, total_mem=total_mem)
         self._start(store, name, wait_for_keys, timeout)
         if data != ():

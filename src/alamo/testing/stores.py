@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from alamo.data.checkpoints import read_checkpoint, write_checkpoint
 from alamo.data.ddict import DDict
 from alamo.data.store import DictStore, Entry, Packed, Seen
-from alamo.deadlines import left_until
+from alamo.deadlines import deadline_of, left_until
 from alamo.errors import DataStoreError, DDictFrozenError, DDictFullError, UsageError
 
 __all__ = ["MemoryDictStore", "memory_ddict"]
@@ -45,6 +45,7 @@ def memory_ddict(
         >>> d["y"]
         2
     """
+    deadline_of(timeout)  # complains of what is no timeout
     store = MemoryDictStore.make(total_mem)
     made: DDict[Any, Any] = DDict._over(store, None, wait_for_keys, timeout)
     made.update(data)
