@@ -13,12 +13,21 @@ __all__ = [
     "AlamoError",
     "AuthenticationFailed",
     "BatchBroken",
+    "CrossShardError",
+    "DDictConflictError",
+    "DDictError",
+    "DDictFrozenError",
+    "DDictFullError",
+    "DDictTimeoutError",
+    "DataStoreError",
     "GraphError",
     "JobFailed",
     "MemoryLimitExceeded",
     "PolicyError",
     "ProcessFailed",
     "ProtocolError",
+    "QueueError",
+    "QueueFullError",
     "RemoteError",
     "SerializationError",
     "SubmitAfterClose",
@@ -210,3 +219,39 @@ class ProtocolError(AlamoError, RuntimeError):
 
 class AuthenticationFailed(AlamoError, PermissionError):
     """A peer could not prove that it knows the Batch's secret."""
+
+
+class DataStoreError(AlamoError, RuntimeError):
+    """The store under a DDict or a Queue failed, is gone or cannot be reached."""
+
+
+class DDictError(DataStoreError):
+    """Base of what a DDict raises beyond what a dict does."""
+
+
+class DDictTimeoutError(DDictError, TimeoutError):
+    """The time given to a wait for a key is over."""
+
+
+class DDictFullError(DDictError, MemoryError):
+    """There is no room for what was to be put; nothing is lost, and after deletes there is."""
+
+
+class DDictFrozenError(DDictError):
+    """The dictionary is frozen: it cannot be changed until ``unfreeze()``."""
+
+
+class DDictConflictError(DDictError):
+    """What a transaction had read was changed before it could be committed; nothing is stored."""
+
+
+class CrossShardError(DDictError):
+    """One atomic operation names keys of several shards of a dictionary over many nodes."""
+
+
+class QueueError(DataStoreError):
+    """Base of what a Queue raises beyond what a ``multiprocessing.Queue`` does."""
+
+
+class QueueFullError(QueueError, MemoryError):
+    """The memory under a queue has run out (its ``maxsize`` raises ``queue.Full``)."""
