@@ -6,7 +6,9 @@ import contextlib
 import ctypes
 import functools
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -15,6 +17,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from alamo.blocking import while_blocked
 
 #: How long a wait may take that is expected to end; longer is a hang.
 PATIENCE_S = 60.0
@@ -65,6 +69,28 @@ def wait_for_file(path: str, limit_s: float = PATIENCE_S) -> str:
             raise TimeoutError(path)
         time.sleep(0.002)
     return path
+
+
+def await_mail(path: str, timeout_s: float | None = None) -> str:
+    """Stands in for a reader of shared data: it is told when they come, and looks now and then."""
+    end = time.monotonic() + (PATIENCE_S if timeout_s is None else timeout_s)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bell:
+        bell.bind(f"{path}.bell")
+        with while_blocked(timeout_s):
+            while not os.path.exists(path):
+                left_s = end - time.monotonic()
+                if left_s < 0:
+                    raise TimeoutError(path)
+                select.select([bell], [], [], min(0.5, left_s))
+    return read_text(path)
+
+
+def send_mail(path: str, text: str) -> None:
+    """Stands in for a writer of shared data; the reader may come later."""
+    write_text(f"{path}.part", text)
+    os.rename(f"{path}.part", path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):
+        sock.sendto(b"", f"{path}.bell")  # where nobody waits yet, nobody needs it
 
 
 def append_line(path: str, line: str) -> None:
