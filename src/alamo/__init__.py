@@ -35,14 +35,18 @@ if TYPE_CHECKING:
     from alamo.batch.many import wait as wait
     from alamo.batch.retry import Retry as Retry
     from alamo.batch.task_stats import TaskStats as TaskStats
+    from alamo.data.queue import Queue as Queue
     from alamo.errors import AlamoError as AlamoError
     from alamo.errors import AuthenticationFailed as AuthenticationFailed
     from alamo.errors import BatchBroken as BatchBroken
+    from alamo.errors import DataStoreError as DataStoreError
     from alamo.errors import GraphError as GraphError
     from alamo.errors import JobFailed as JobFailed
     from alamo.errors import MemoryLimitExceeded as MemoryLimitExceeded
     from alamo.errors import PolicyError as PolicyError
     from alamo.errors import ProcessFailed as ProcessFailed
+    from alamo.errors import QueueError as QueueError
+    from alamo.errors import QueueFullError as QueueFullError
     from alamo.errors import RemoteError as RemoteError
     from alamo.errors import SerializationError as SerializationError
     from alamo.errors import SubmitAfterClose as SubmitAfterClose
@@ -78,15 +82,19 @@ _OPTIONS = ("Retry",)
 _ATTEMPTS = ("Attempt",)
 _EXPLAINING = ("explain",)
 _POLICY = ("Policy",)
+_QUEUE = ("Queue",)
 _ERRORS = (
     "AlamoError",
     "AuthenticationFailed",
     "BatchBroken",
+    "DataStoreError",
     "GraphError",
     "JobFailed",
     "ProcessFailed",
     "MemoryLimitExceeded",
     "PolicyError",
+    "QueueError",
+    "QueueFullError",
     "RemoteError",
     "SerializationError",
     "SubmitAfterClose",
@@ -109,6 +117,7 @@ _HOME = (
     | dict.fromkeys(_ATTEMPTS, "alamo.batch.attempts")
     | dict.fromkeys(_EXPLAINING, "alamo.batch.explaining")
     | dict.fromkeys(_POLICY, "alamo.policy")
+    | dict.fromkeys(_QUEUE, "alamo.data.queue")
     | dict.fromkeys(_ERRORS, "alamo.errors")
 )
 

@@ -9,5 +9,6 @@ def test_my_program():
 
 from alamo.testing.builders import chain, fan, layers, stencil
 from alamo.testing.inline import InlineBatch
+from alamo.testing.queue_stores import memory_queue
 
-__all__ = ["InlineBatch", "chain", "fan", "layers", "stencil"]
+__all__ = ["InlineBatch", "chain", "fan", "layers", "memory_queue", "stencil"]
