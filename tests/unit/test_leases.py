@@ -192,7 +192,7 @@ def test_sizes_follow_the_pace() -> None:
 
 
 def test_a_late_store_is_waited_for() -> None:
-    """The owner's store is seen by others as late as it can be, just before the end of the lease."""
+    """The owner's store is seen by others late, just before the end of the lease."""
     world = World(3, 2, forever([INVISIBLE_NS - 1]))
     owner = Consumer(world, 0, forever([2]))
     for _ in owner.get():
