@@ -99,19 +99,9 @@ def keep_for_ever(opened: lmdb.Environment) -> None:
 def open_tables(opened: lmdb.Environment, names: Iterable[str]) -> dict[str, Any]:
     """Open the named tables, several values a key; make those that are not there.
 
-    Tables that are there are opened in a read transaction: the binding would begin one for
-    writing, and wait for it with the interpreter's lock held.
+    In a write transaction, also if they are there: tables that the binding opens in a read
+    transaction cannot be written to.
     """
-    txn = opened.begin()
-    try:
-        tables = {
-            name: opened.open_db(name.encode(), txn=txn, dupsort=True, create=False)
-            for name in names
-        }
-        txn.commit()
-        return tables
-    except lmdb.NotFoundError:
-        txn.abort()
     txn = opened.begin(write=True)
     try:
         tables = {name: opened.open_db(name.encode(), txn=txn, dupsort=True) for name in names}
