@@ -23,6 +23,7 @@ BUSY_UNTIL: Final = OWN + 1
 SLOTS: Final = OWN + 8
 SLOTS_MAX: Final = 256
 
+_IDLE_NS: Final = 1 << 62
 #: struct flock
 _FLOCK: Final = struct.Struct("hhqqi")
 
@@ -41,7 +42,7 @@ class Consumer:
         bodies: the messages on lease.
         next: how many of them are handed out.
         end_ns: of the lease.
-        taken_ns: when it took last, in a transaction; ``got`` messages until now.
+        pace_ns: from message to message, lately.
     """
 
     def __init__(self, home: Home) -> None:
@@ -49,8 +50,9 @@ class Consumer:
         self.number = next(filter(self._lock, range(SLOTS_MAX)), -1)
         self.word_at = SLOTS + self.number
         self.bodies: list[bytes]
-        self.taken_ns = 0
-        self.got = 0
+        self._taken_ns = 0
+        self._got = 0
+        self.pace_ns = _IDLE_NS
         self.drop()
 
     def _lock(self, number: int) -> bool:
@@ -61,6 +63,18 @@ class Consumer:
         except OSError:
             return False
         return True
+
+    def ahead(self, now_ns: int) -> int:
+        """How many messages more than one to take now."""
+        if self.number < 0:
+            return 0
+        return leases.next_size(self._got + self.next, now_ns - self._taken_ns) - 1
+
+    def note(self, got: int, now_ns: int) -> None:
+        """It takes that many messages in a transaction, and has dealt with those on lease."""
+        before = self._got + self.next
+        self.pace_ns = (now_ns - self._taken_ns) // before if before else _IDLE_NS
+        self._taken_ns, self._got = now_ns, got
 
     def hold(self, lease: Lease, bodies: list[bytes]) -> None:
         """The line has these messages on lease for this consumer."""

@@ -45,6 +45,10 @@ _PUT_MAX: Final = 10_000
 _GLANCES_MAX: Final = 20
 #: How often one who waits for the end of a lease looks whether it ended early.
 _LEASE_NAP_S: Final = 0.000_2
+#: Where messages come faster than this, a consumer that finds none naps before it waits.
+_BUSY_PACE_NS: Final = 100_000
+_NAP_S: Final = 0.000_05
+_NAPS: Final = 3
 
 
 class Line:
@@ -71,7 +75,7 @@ class Line:
         with self._lock:
             if self._consumer is not None:
                 if self._consumer.generation and not self.control[ATTENTION] & DESTROYED:
-                    self._transact(self._consumer, 0, None, 0)
+                    self._transact(self._consumer, 0, None, 0, monotonic_ns())
                 self._consumer.close()
                 self._consumer = None
             self.environment.close()
@@ -191,12 +195,8 @@ class Line:
             if not consumer.generation and self._commits() == self._empty_at:
                 return []
             now_ns = monotonic_ns()
-            ahead = 0
-            if limit == 1 and not self.maxsize and consumer.number >= 0:
-                got = consumer.got + consumer.next
-                ahead = leases.next_size(got, now_ns - consumer.taken_ns) - 1
-            taking = self._transact(consumer, limit, pending, ahead)
-            consumer.taken_ns, consumer.got = now_ns, len(taking.records)
+            ahead = consumer.ahead(now_ns) if limit == 1 and not self.maxsize else 0
+            taking = self._transact(consumer, limit, pending, ahead, now_ns)
             if taking.records:
                 return taking.records
             if not taking.until_ns:
@@ -206,7 +206,7 @@ class Line:
             time.sleep(min(max(left_s, 0.0), _LEASE_NAP_S))
 
     def _transact(
-        self, consumer: Consumer, limit: int, pending: bytes | None, ahead: int
+        self, consumer: Consumer, limit: int, pending: bytes | None, ahead: int, now_ns: int
     ) -> Taking:
         control = self.control
 
@@ -219,6 +219,8 @@ class Line:
             return taking, names, txn.id()
 
         taking, names, number = self.environment.write(work, 0, is_removal=True)
+        if taking.records:
+            consumer.note(len(taking.records), now_ns)
         if taking.lease is None:
             consumer.drop()
         else:
@@ -322,7 +324,16 @@ class Line:
 
     def watch_messages(self) -> AbstractContextManager[Watch]:
         """As :meth:`alamo.data.store.QueueStore.watch_messages`."""
-        return self.waiters.watch(MESSAGES)
+        return _MessageWatch(self)
+
+    def is_busy(self) -> bool:
+        """Whether this process has got messages so fast that the next will be there soon."""
+        consumer = self._consumer
+        return consumer is not None and consumer.pace_ns < _BUSY_PACE_NS
+
+    def is_empty(self) -> bool:
+        """Whether there can be no message since none was found; it costs no transaction."""
+        return self._commits() == self._empty_at
 
     def watch_room(self) -> AbstractContextManager[Watch]:
         """As :meth:`alamo.data.store.QueueStore.watch_room`."""
@@ -354,6 +365,45 @@ class Line:
                 f"the queue {self.home.about.id} in {self.home.path} has been destroyed: "
                 "make another"
             )
+
+
+class _MessageWatch:
+    """Waits for messages; where many come, it naps a little before it asks to be woken.
+
+    While it naps so many come that the next transaction takes them all, where waking and being
+    woken would be done for each.
+    """
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._naps = _NAPS if line.is_busy() else 0
+        self._watch = line.waiters.watch(MESSAGES)
+        self._is_entered = False
+
+    def __enter__(self) -> _MessageWatch:
+        if not self._naps:
+            self._enter()
+        return self
+
+    def _enter(self) -> None:
+        self._watch.__enter__()
+        self._is_entered = True
+
+    def wait(self, deadline_s: float | None) -> None:
+        """As :class:`alamo.data.store.Watch` says."""
+        while self._naps:
+            self._naps -= 1
+            time.sleep(_NAP_S)
+            if not self._line.is_empty():
+                return
+        if self._is_entered:
+            self._watch.wait(deadline_s)
+        else:
+            self._enter()
+
+    def __exit__(self, *error: Any) -> None:
+        if self._is_entered:
+            self._watch.__exit__(*error)
 
 
 class _Overtaken(Exception):
