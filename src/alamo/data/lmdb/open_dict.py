@@ -166,12 +166,12 @@ class OpenDict:
 
     def look_up(self, key: bytes) -> Record | None:
         """The record of a key, as this thread's transaction has it if it is inside one."""
-        if self.control[ATTENTION] & DESTROYED:
-            raise gone(self.home.path)
         return self.read(lambda txn: self.find(txn, key))
 
     def read(self, work: Callable[[Transaction], _T]) -> _T:
         """Do some work on the records, in the thread's transaction if it is inside one."""
+        if self.control[ATTENTION] & DESTROYED:
+            raise gone(self.home.path)
         inside = self.inside()
         return self.records.read(work) if inside is None else work(inside.of(self.records))
 
@@ -325,12 +325,7 @@ class OpenDict:
         """All records in order, some at a time, each with the number of its transaction."""
         last = FIRST_KEY
         while last:
-            inside = self.inside()
-            if inside is not None:
-                found = _batch(inside.of(self.records), last)
-            else:
-                found = self.records.read(lambda txn: _batch(txn, last))  # noqa: B023
-            number, items, last = found
+            number, items, last = self.read(lambda txn: _batch(txn, last))  # noqa: B023
             yield number, items
 
     def used_bytes(self) -> tuple[int, int]:
