@@ -22,6 +22,7 @@ from alamo.data.lmdb.control import ATTENTION, DESTROYED, WAITERS
 from alamo.data.lmdb.environment import Environment, NoRoom, Transaction
 from alamo.data.lmdb.files import LAST_PAGE, OTHER_LAST_PAGE, PAGE_BYTES
 from alamo.data.lmdb.message_watch import MessageWatch
+from alamo.data.lmdb.messages import APART_MIN_BYTES, join
 from alamo.data.lmdb.records import Record, Reference
 from alamo.data.lmdb.taker import ROOM, Taker
 from alamo.data.lmdb.taking import forget_copies, lease_in
@@ -199,11 +200,11 @@ class Line:
 
     def _put_aside(self, head: bytes, buffers: Sequence[Any]) -> _Stored:
         """Store what of a message does not go into its record."""
+        if len(head) + sum(map(len, buffers)) < APART_MIN_BYTES:
+            return join(head, buffers), None
         is_head_apart = len(head) >= _HEAD_MAX_BYTES
         if is_head_apart:
             buffers, head = (head, *buffers), b""
-        if not buffers:
-            return head, None
         shard = next(self._shards) % self.buffers.shards
         try:
             reference = self.buffers.store(shard, buffers, None)
