@@ -102,8 +102,8 @@ def open_tables(
     """Open the named tables; make those that are not there.
 
     Their names are entries of the main table, before all keys of :mod:`alamo.core.keys`.
-    Tables that are there are opened in a read transaction: the binding would begin one for
-    writing, and wait for it with the interpreter's lock held.
+    In a write transaction, also if they are there: tables that the binding opens in a read
+    transaction cannot be written to.
 
     Args:
         multiple: tables whose keys have several values each, of at most 511 bytes.
@@ -111,22 +111,12 @@ def open_tables(
     """
     kinds = {**dict.fromkeys(multiple, True), **dict.fromkeys(single, False)}
 
-    def tables(txn: Any, create: bool) -> dict[str, Any]:
-        return {
-            name: opened.open_db(b"\x01" + name.encode(), txn=txn, dupsort=kind, create=create)
-            for name, kind in kinds.items()
-        }
-
-    txn = opened.begin()
-    try:
-        found = tables(txn, create=False)
-        txn.commit()
-        return found
-    except lmdb.NotFoundError:
-        txn.abort()
     txn = opened.begin(write=True)
     try:
-        made = tables(txn, create=True)
+        made = {
+            name: opened.open_db(b"\x01" + name.encode(), txn=txn, dupsort=kind)
+            for name, kind in kinds.items()
+        }
         txn.commit()
         return made
     except BaseException:
