@@ -1,5 +1,5 @@
 """Runs every test that asks for ``engine``, ``make_batch`` or ``batch`` over every engine, and
-every test that asks for ``store`` or ``make_ddict`` over every store.
+every test that asks for ``store``, ``make_ddict`` or ``make_queue`` over every store.
 
 ``@pytest.mark.needs("kills", ...)`` says what a test needs that not every engine or store can do;
 it is skipped, with the reason, where that cannot. What may be needed: ``_engines.CAPABILITIES`` and
@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 from _engines import CAPABILITIES, ENGINES, Engine, MakeBatch, check_capabilities
-from _stores import STORE_CAPABILITIES, STORES, MakeDDict, Store
+from _stores import STORE_CAPABILITIES, STORES, MakeDDict, MakeQueue, Store
 
-from alamo import Batch, DataStoreError, DDict, UsageError
+from alamo import Batch, DataStoreError, DDict, Queue, UsageError
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -84,7 +84,8 @@ def store(request: pytest.FixtureRequest) -> Iterator[Store]:
 
 @pytest.fixture
 def make_ddict(store: Store) -> Iterator[MakeDDict]:
-    """Makes a DDict of a test's own; takes the options of ``DDict``. What is left is destroyed."""
+    """Makes a DDict of a test's own; takes the options of ``DDict``.  All are destroyed after it:
+    what has a name or was pickled would stay until this process ends."""
     made: list[DDict[Any, Any]] = []
 
     def make(*data: Any, **options: Any) -> DDict[Any, Any]:
@@ -97,3 +98,17 @@ def make_ddict(store: Store) -> Iterator[MakeDDict]:
             one.destroy()
         except (UsageError, DataStoreError):
             pass  # the test has closed or destroyed it
+
+
+@pytest.fixture
+def make_queue(store: Store) -> Iterator[MakeQueue]:
+    """Makes a Queue of a test's own, destroyed after it; takes the options of ``Queue``."""
+    made: list[Queue[Any]] = []
+
+    def make(**options: Any) -> Queue[Any]:
+        made.append(store.make_queue(**options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.destroy()
