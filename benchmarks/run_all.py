@@ -24,6 +24,10 @@ SCRIPTS = {
     "latency.py": [],
     "jobs.py": [],
     "options.py": [],
+    "ddicts.py": [],
+    "ddict_waits.py": [],
+    "queues.py": [],
+    "valkeys.py": [],
 }
 
 

@@ -6,7 +6,9 @@ import contextlib
 import ctypes
 import functools
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -15,6 +17,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from alamo.blocking import while_blocked
 
 #: How long a wait may take that is expected to end; longer is a hang.
 PATIENCE_S = 60.0
@@ -65,6 +69,32 @@ def wait_for_file(path: str, limit_s: float = PATIENCE_S) -> str:
             raise TimeoutError(path)
         time.sleep(0.002)
     return path
+
+
+def await_mail(path: str, timeout_s: float | None = None) -> str:
+    """Stands in for a reader of shared data: waits for a datagram, and looks again now and then."""
+    deadline = time.monotonic() + (timeout_s or PATIENCE_S)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as box:
+        box.bind(path)
+        with while_blocked(timeout_s):
+            while not select.select([box], [], [], min(0.5, timeout_s or 0.5))[0]:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(path)
+        return box.recv(1000).decode()
+
+
+def send_mail(path: str, text: str) -> None:
+    """Stands in for a writer of shared data; the reader may come later."""
+    end = time.monotonic() + PATIENCE_S
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        while True:
+            try:
+                sock.sendto(text.encode(), path)
+                return
+            except (FileNotFoundError, ConnectionRefusedError):
+                if time.monotonic() > end:
+                    raise
+            time.sleep(0.002)
 
 
 def append_line(path: str, line: str) -> None:

@@ -7,13 +7,15 @@ skipped, with the reason, where the engine cannot. What may be needed: ``_engine
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from _engines import CAPABILITIES, ENGINES, Engine, MakeBatch, check_capabilities
+from _queues import STORES as QUEUE_STORES
+from _queues import Store as QueueStore
 
-from alamo import Batch
+from alamo import Batch, Queue
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -67,3 +69,37 @@ def batch(engine: Engine, request: pytest.FixtureRequest) -> Iterator[Batch]:
     """
     with engine.make(num_workers=getattr(request.module, "NUM_WORKERS", 2)) as one:
         yield one
+
+
+# -- queues --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session", params=QUEUE_STORES, ids=lambda store: store.name)
+def queue_store(request: pytest.FixtureRequest) -> Iterator[QueueStore]:
+    one: QueueStore = request.param
+    with one.around():
+        yield one
+
+
+@pytest.fixture
+def make_queue(queue_store: QueueStore) -> Iterator[Callable[..., Queue[Any]]]:
+    """Makes a queue of a test's own, removed after it; takes ``maxsize`` and ``joinable``."""
+    made: list[Queue[Any]] = []
+
+    def make(**options: Any) -> Queue[Any]:
+        made.append(queue_store.make(**options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.destroy()
+
+
+@pytest.fixture
+def make_shared_queue(
+    queue_store: QueueStore, make_queue: Callable[..., Queue[Any]]
+) -> Callable[..., Queue[Any]]:
+    """The same, of stores that processes share."""
+    if not queue_store.processes:
+        pytest.skip(f"the store {queue_store.name} is for one process")
+    return make_queue

@@ -114,6 +114,11 @@ def a_program() -> Program:
             "runs on node1, in the worker with pid 5, in attempt 2",
         ),
         (
+            {"state": "running", "host": "node1", "pid": 5, "awaits": ("tasks", "data")},
+            "runs on node1, in the worker with pid 5, and waits for tasks that it submitted and "
+            "shared data; others use its slot",
+        ),
+        (
             {"state": "backing off", "attempt": 2, "retry_in_s": 1.5},
             "failed in attempt 1 and is tried again in 1.5 s",
         ),

@@ -17,6 +17,7 @@ RANKS = {
     "alamo.errors": 0,
     "alamo.linux": 0,  # system calls; the core may not use it, see PURE
     "alamo.sizes": 0,
+    "alamo.deadlines": 1,
     "alamo.cgroups": 0,  # what limits leave of the machine
     "alamo.core": 1,
     "alamo.runtime_dir": 1,

@@ -8,11 +8,14 @@ import os
 import pickle
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 import alamo
+from alamo import Batch, UsageError
+from alamo.blocking import while_blocked
 from alamo.testing import InlineBatch, chain, fan, layers, stencil
 
 ran: list[Any] = []
@@ -155,3 +158,45 @@ def test_builders() -> None:
         assert len(tasks) == 12
         batch.compile(tasks).run()
         assert [i // 4 for (i,) in ran] == sorted(i // 4 for (i,) in ran)
+
+
+# -- waits for shared data -------------------------------------------------------------------------
+
+
+def wait_for_data(timeout_s: float | None = None) -> str:
+    with while_blocked(timeout_s):
+        return "waited"
+
+
+def wait_in_a_thread() -> str:
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(wait_for_data).result()
+
+
+def test_a_wait_without_end_is_refused_at_once() -> None:
+    with InlineBatch() as batch:
+        task = batch.function(wait_for_data, name="reader")
+        with pytest.raises(UsageError, match=r"reader.*nothing else runs while a task waits"):
+            task.run()
+        assert task.state == "failed"
+        with pytest.raises(UsageError, match="nothing else runs"):
+            batch.function(wait_for_data, alamo.default_timeout).run()
+
+
+def test_a_wait_that_may_end_is_let_be() -> None:
+    with InlineBatch() as batch:
+        assert batch.function(wait_for_data, 0.1).run() == "waited"
+        assert batch.function(wait_in_a_thread).run() == "waited"  # the thread is no task
+    assert wait_for_data() == "waited"
+
+
+def test_a_wait_of_a_nested_task_names_that_one() -> None:
+    def outer(batch: Batch) -> str:
+        with pytest.raises(UsageError, match="inner"):
+            batch.function(wait_for_data, name="inner").run()
+        with pytest.raises(UsageError, match="outer"):
+            wait_for_data()
+        return "both"
+
+    with InlineBatch() as batch:
+        assert batch.function(outer, batch, name="outer").run() == "both"

@@ -24,6 +24,8 @@ __all__ = ["explain"]
 
 #: Other tasks that a sentence names.
 _NAMED = 5
+#: What a running task stands still for, in words.
+_AWAITED = {"tasks": "tasks that it submitted", "data": "shared data"}
 
 
 def explain(task: Task) -> str:
@@ -130,7 +132,9 @@ def _doing(program: Program, element: int, account: msg.Account) -> str:
     again = f", in attempt {account.attempt}" if account.attempt > 1 else ""
     match account.state:
         case "running":
-            return f"runs on {account.host}, in the worker with pid {account.pid}{again}"
+            where = f"runs on {account.host}, in the worker with pid {account.pid}{again}"
+            awaits = " and ".join([_AWAITED[what] for what in account.awaits])
+            return f"{where}, and waits for {awaits}; others use its slot" if awaits else where
         case "waiting":
             count = account.waits_for_count or len(account.waits_for)
             names = map(program.title, account.waits_for[:_NAMED])

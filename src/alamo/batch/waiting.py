@@ -1,14 +1,22 @@
-"""Deadlines: one place turns a timeout into waits that the system accepts."""
+"""Waits for locks until a deadline, in slices when something is shown meanwhile."""
 
 from __future__ import annotations
 
-import math
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
-from alamo.errors import UsageError
+from alamo.deadlines import deadline_of, left_until
+
+__all__ = [
+    "TICK_S",
+    "Tick",
+    "acquire_until",
+    "deadline_of",
+    "default_timeout",
+    "in_slices",
+    "left_until",
+]
 
 #: Seconds; the documented default of every wait, in effect for ever.
 default_timeout: float = 1e9
@@ -18,32 +26,6 @@ TICK_S = 0.1
 
 #: Called now and then by the thread that waits.
 Tick = Callable[[], None]
-
-
-def deadline_of(timeout_s: Any) -> float | None:
-    """The monotonic time when a timeout is over; ``None`` for no timeout.
-
-    Raises:
-        UsageError: it is no number.
-    """
-    if timeout_s is None:
-        return None
-    try:
-        if isinstance(timeout_s, (bool, str, bytes)):
-            raise TypeError
-        seconds = float(timeout_s)
-    except (TypeError, ValueError, OverflowError):
-        seconds = math.nan
-    if math.isnan(seconds):
-        raise UsageError(f"a timeout is a number of seconds or None, not {timeout_s!r}")
-    return time.monotonic() + seconds
-
-
-def left_until(deadline_s: float | None) -> float | None:
-    """Seconds left, as many as the system accepts; ``None`` without a deadline."""
-    if deadline_s is None:
-        return None
-    return min(max(deadline_s - time.monotonic(), 0.0), threading.TIMEOUT_MAX)
 
 
 def acquire_until(lock: Any, deadline_s: float | None, tick: Tick | None = None) -> bool:

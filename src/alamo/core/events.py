@@ -182,7 +182,8 @@ class StopAsked(Event):
 
 
 class WorkerBlocked(Event):
-    """The task running in the worker waits for other tasks, in one wait more than before."""
+    """The task running in the worker waits for other tasks or for shared data, in one wait more
+    than before."""
 
     worker: int
 

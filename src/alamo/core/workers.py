@@ -1,8 +1,8 @@
 """The workers as the scheduler sees them: what each holds, who may be dealt more.
 
-A worker whose task waits for other tasks is *blocked*: it keeps its process but lends
-its slot, so another worker may run in its place.  When it goes on there is one more
-running than there are slots for a moment; nothing new is dealt until that has passed.
+A worker whose task waits for other tasks, or for data that others bring, is *blocked*: it keeps
+its process but lends its slot, so another worker may run in its place.  When it goes on there is
+one more running than there are slots for a moment; nothing new is dealt until that has passed.
 
 There are as many *plain* workers as slots.  A worker that was started for a binding of its own
 comes on demand: what it will run has been granted before, and is kept until it is ready.
@@ -30,8 +30,8 @@ class Worker:
     Attributes:
         chunks: dealt and not yet reported whole, in the order of running.
         next_seq: the sequence number that its next element gets.
-        blocked: waits in which its task stands still: it may have several clients, and
-            children with clients of their own.
+        blocked: waits in which its task stands still: for shared data, for tasks of its own, of
+            which it may have several clients, and children with clients of their own.
         recalling: work is being taken back; nothing may be dealt before it confirms.
         recalling_all: what is being taken back is everything behind the running element.
         settled: what was to be taken back has been: nothing behind the last that it holds begins.
@@ -285,7 +285,8 @@ class WorkerPool:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether no worker runs anything or could: all that there are wait for other tasks."""
+        """Whether no worker runs anything or could: all that there are stand still in
+        waits."""
         expected = sum([awaited.grant.cores for awaited in self.awaited])
         return self.running == expected and not self.idle
 

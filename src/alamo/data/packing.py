@@ -7,6 +7,9 @@ other mark, so it is read where it lies.
     00 ...   bytes
     01 ...   str, in UTF-8
     02       bytes that are the one buffer
+    03       a head that is too large to be one: the first buffer; the others are its buffers
+
+What is large is never in the head, since a store copies heads while it holds its lock.
 """
 
 from __future__ import annotations
@@ -17,15 +20,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from alamo.data.store import Packed
-from alamo.protocol.blocks import BUFFER_MIN_BYTES
+from alamo.protocol.blocks import BUFFER_MIN_BYTES, raw_views
 from alamo.protocol.pickling import ATOMS, ATOMS_PROTOCOL, dump
 
-__all__ = ["pack", "type_name", "unpack"]
+__all__ = ["lend", "pack", "type_name", "unpack"]
 
-_BYTES = b"\x00"
-_STR = b"\x01"
 _LARGE_BYTES = b"\x02"
-_NO_BUFFERS: tuple[Any, ...] = ()
+_LARGE_HEAD = b"\x03"
+#: Numbers and None: values that a pickle of a few bytes holds whole.
+_NUMBERS = ATOMS - {str}
+
+_dumps = pickle.dumps
+_loads = pickle.loads
 
 
 def pack(value: Any) -> Packed:
@@ -34,25 +40,31 @@ def pack(value: Any) -> Packed:
     Raises:
         SerializationError: it cannot be pickled.
 
-    Cost: 0.3 us for small bytes, str and numbers; 1 us and more for the rest.
+    Cost: 0.1 us for small bytes and str, 0.3 for numbers; 1 us and more for the rest.
     """
     kind = value.__class__
     if kind is bytes:
-        if len(value) >= BUFFER_MIN_BYTES:
-            return Packed(_LARGE_BYTES, (value,))
-        return Packed(_BYTES + value)
+        if len(value) < BUFFER_MIN_BYTES:
+            return b"\x00" + value, ()
+        return _LARGE_BYTES, (value,)
+    if kind in _NUMBERS:
+        return _dumps(value, ATOMS_PROTOCOL), ()
+    buffers: Sequence[Any] = ()
     if kind is str:
         try:
-            return Packed(_STR + value.encode())
+            head = b"\x01" + value.encode()
         except UnicodeEncodeError:  # a lone surrogate: pickle can do it
-            pass
-    elif kind in ATOMS:
-        return Packed(pickle.dumps(value, ATOMS_PROTOCOL))
-    head, buffers = dump(value)
-    return Packed(head, buffers or _NO_BUFFERS)
+            head = _dumps(value, ATOMS_PROTOCOL)
+    else:
+        head, found = dump(value)
+        if found:
+            buffers = raw_views(found)
+    if len(head) >= BUFFER_MIN_BYTES:
+        return _LARGE_HEAD, (head, *buffers)
+    return head, buffers
 
 
-def unpack(head: bytes | memoryview, buffers: Sequence[Any] = _NO_BUFFERS) -> Any:
+def unpack(head: bytes, buffers: Sequence[Any] = ()) -> Any:
     """Bring a value back.
 
     Args:
@@ -61,22 +73,38 @@ def unpack(head: bytes | memoryview, buffers: Sequence[Any] = _NO_BUFFERS) -> An
     Raises:
         whatever unpickling raises; :func:`type_name` tells what it was.
 
-    Cost: 0.3 us for small values.
+    Cost: 0.1 us for small bytes and str, 0.3 for numbers.
     """
     form = head[0]
     if form == 0x80:
-        return pickle.loads(head, buffers=buffers) if buffers else pickle.loads(head)
+        return _loads(head, buffers=buffers) if buffers else _loads(head)
     if form == 0x00:
-        return bytes(head[1:])
+        return head[1:]
     if form == 0x01:
-        return str(head[1:], "utf-8")
-    return bytes(buffers[0])
+        return head[1:].decode()
+    if form == 0x02:
+        return bytes(buffers[0])
+    whole = buffers[0]
+    if whole[0] == 0x80:
+        return _loads(whole, buffers=buffers[1:])
+    return str(memoryview(whole)[1:], "utf-8")
 
 
-def type_name(head: bytes) -> str:
+def lend(head: bytes, buffers: Sequence[Any]) -> Any:
+    """Bring a value back for as long as its buffers live; large bytes come as a view of them."""
+    if head[0] == 0x02:
+        return memoryview(buffers[0]).toreadonly()
+    return unpack(head, buffers)
+
+
+def type_name(head: bytes, buffers: Sequence[Any] = ()) -> str:
     """The type that a stored value says it is, for messages about one that cannot be read."""
-    if head[0] != 0x80:
-        return "str" if head[0] == 0x01 else "bytes"
+    form = head[0]
+    if form == 0x03 and buffers:
+        head = bytes(buffers[0])
+        form = head[0]
+    if form != 0x80:
+        return "str" if form == 0x01 else "bytes"
     names: list[str] = []
     try:
         for opcode, argument, _ in pickletools.genops(head):

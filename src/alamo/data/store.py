@@ -8,6 +8,10 @@
 A store never unpickles anything and never runs a user's code while it holds a lock.  Keys are
 canonical encodings (:mod:`alamo.core.keys`) of any length.  A value is a ``Packed``.  Every
 method is atomic across threads and processes, and every error is one of ``alamo.errors``.
+
+Each DDict and Queue object has a store object of its own, made or opened by
+:mod:`alamo.data.stores`; what several of one process can share (connections, environments) is
+the store's to share.  A store object that is collected is closed.
 """
 
 from __future__ import annotations
@@ -15,21 +19,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 __all__ = ["DictStore", "Entry", "Packed", "QueueStore", "Seen", "Watch"]
 
 
-class Packed(NamedTuple):
-    """A value in its stored form (:mod:`alamo.data.packing` makes and reads it).
-
-    ``head`` is a form byte and a payload, usually a pickle; ``buffers`` are the large pieces that
-    stand apart from it (pickle protocol 5): anything with the buffer interface going in; what
-    comes out is bytes-like, each a copy that may be written to, except inside ``borrow``.
-    """
-
-    head: bytes
-    buffers: Sequence[Any] = ()
+#: A value in its stored form: (head, buffers); :mod:`alamo.data.packing` makes and reads it.
+#: The head is bytes, a form byte and a payload, as a rule below 64 KiB.  The buffers are
+#: the large pieces that stand apart from it: flat and bytes-like, so that ``len`` counts bytes.
+#: Going in they may be read-only; what comes out is a copy that may be written to, except inside
+#: ``borrow``.  A plain tuple, for it is made at every put and get.
+Packed: TypeAlias = tuple[bytes, Sequence[Any]]
 
 
 class Entry(NamedTuple):
@@ -180,7 +180,11 @@ class DictStore(ABC):
 
     @abstractmethod
     def watch(self, key: bytes) -> AbstractContextManager[Watch]:
-        """Be woken when ``key`` is put.  Not inside a transaction."""
+        """Be woken when ``key`` is put.
+
+        Raises:
+            UsageError: inside a transaction of this thread, which keeps everybody from putting.
+        """
 
     # -- the whole --
 
@@ -218,12 +222,17 @@ class DictStore(ABC):
 
     @abstractmethod
     def handle(self) -> Any:
-        """What a pickled DDict carries: enough for :func:`alamo.data.stores.open_dict_store`."""
+        """What a pickled DDict carries, for :func:`alamo.data.stores.open_dict_store`: a tuple of
+        plain values whose first is the kind of store there."""
+
+    @abstractmethod
+    def sibling(self) -> DictStore:
+        """Make an empty one without a name where this one lies, under the same limits."""
 
     @abstractmethod
     def close(self) -> None:
-        """This process is done with it.  May be called twice; later calls of others raise
-        UsageError."""
+        """This object is done with; others of this process over the same data go on.  May be
+        called twice."""
 
     @abstractmethod
     def destroy(self) -> None:
@@ -287,11 +296,11 @@ class QueueStore(ABC):
 
     @abstractmethod
     def handle(self) -> Any:
-        """What a pickled Queue carries."""
+        """What a pickled Queue carries, as ``DictStore.handle``."""
 
     @abstractmethod
     def close(self) -> None:
-        """This process is done with it."""
+        """This object is done with, as ``DictStore.close``."""
 
     @abstractmethod
     def destroy(self) -> None:

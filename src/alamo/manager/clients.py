@@ -305,10 +305,7 @@ class Client:
     def _set_blocked(self, blocked: bool) -> None:
         if self.worker >= 0 and blocked != self._blocked:
             self._blocked = blocked
-            if blocked:
-                self._service.harvester.harvest_number(self.worker)
-            event = ev.WorkerBlocked(self.worker) if blocked else ev.WorkerUnblocked(self.worker)
-            self._service.drive(event)
+            self._service.set_blocked(self.worker, blocked)
 
     # -- a client that does not take its results -----------------------------------------
 

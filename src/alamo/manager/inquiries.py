@@ -16,6 +16,7 @@ from alamo.protocol import messages as msg
 if TYPE_CHECKING:
     from alamo.manager.clients import Client
     from alamo.manager.service import Service
+    from alamo.manager.worker_process import WorkerProcess
 
 
 class Inquiries:
@@ -75,9 +76,18 @@ class Inquiries:
         message = account_message(account(service.scheduler, number, element), request)
         worker = service.pool.workers.get(message.worker)
         message.pid = worker.pid if worker is not None else -1
+        if worker is not None and message.state == "running":
+            message.awaits = self._awaited_by(worker)
         message.host = service.host
         message.holders = tuple([self._as_seen_by(client, *h) for h in message.holders])
         client.connection.send(message)
+
+    def _awaited_by(self, worker: WorkerProcess) -> tuple[str, ...]:
+        """What the running task of a worker stands still for."""
+        known = self._service.scheduler.pool.workers.get(worker.number)
+        waits = known.blocked if known is not None else 0
+        data = ("data",) if worker.awaits_data else ()
+        return ("tasks", *data) if waits > len(data) else data
 
     def _as_seen_by(self, client: Client, number: int, element: int) -> tuple[int, int]:
         """An element by its client's own number of the program, or nobody's."""

@@ -156,6 +156,9 @@ class Service:
                 worker.lift_limit()
                 self.drive(ev.TakenBack(worker.number, seq))
                 self.drive(ev.WorkerResumed(worker.number))
+            case msg.Blocked(blocked) if blocked != worker.awaits_data:
+                worker.awaits_data = blocked
+                self.set_blocked(worker.number, blocked)
             case msg.Ready(pid):
                 worker.set_pid(pid)
                 self._stillbirths.none()
@@ -168,6 +171,12 @@ class Service:
             case msg.Logged():
                 self.logs.tell(message)
         self.check_end()
+
+    def set_blocked(self, worker: int, blocked: bool) -> None:
+        """The task in a worker stands still in one wait more, or in one less."""
+        if blocked:
+            self.harvester.harvest_number(worker)
+        self.drive(ev.WorkerBlocked(worker) if blocked else ev.WorkerUnblocked(worker))
 
     def on_worker_dead(self, worker: WorkerProcess) -> None:
         """A worker's process is gone and all that it sent has been handled."""

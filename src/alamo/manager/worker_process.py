@@ -37,6 +37,7 @@ class WorkerProcess:
         buried: its owner has been told of its death.
         watched, peek_s: whether its memory is looked at, and after how long again.
         binding: what it was started for.
+        awaits_data: whether its task stands still in a wait for shared data.
         stop: the element in it that was ended last, until its outcome is there.
     """
 
@@ -62,6 +63,7 @@ class WorkerProcess:
         self.retired = False
         self.buried = False
         self.watched = False
+        self.awaits_data = False
         self.peek_s = 0.0
 
     def set_pid(self, pid: int) -> None:

@@ -95,6 +95,7 @@ class Account(Message):
 
     ``waits_for``: elements of the same program.  ``lacks``: (what, wanted, free).  ``holders``:
     (program, element) of those that hold what it lacks, ``program`` -1 when another client's.
+    ``awaits``: what one that runs stands still for, "tasks" that it submitted or shared "data".
     """
 
     request: int
@@ -109,6 +110,7 @@ class Account(Message):
     worker: int = -1
     pid: int = -1
     host: str = ""
+    awaits: tuple[str, ...] = ()
 
 
 class Machine(Message):

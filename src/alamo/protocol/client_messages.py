@@ -6,7 +6,6 @@ from alamo.protocol.message import Message
 
 __all__ = [
     "AccountAsked",
-    "Blocked",
     "BlocksReleased",
     "CancelAsked",
     "Closed",
@@ -199,12 +198,6 @@ class BlocksReleased(Message):
 
 class Forked(Message):
     """The client's process is about to fork: its child keeps the blocks that it has mapped."""
-
-
-class Blocked(Message):
-    """The task in which this client lives waits for other tasks, or goes on."""
-
-    blocked: bool
 
 
 class Closed(Message):

@@ -29,7 +29,6 @@ from alamo.protocol.answers import (
 )
 from alamo.protocol.client_messages import (
     AccountAsked,
-    Blocked,
     BlocksReleased,
     CancelAsked,
     Closed,
@@ -111,6 +110,18 @@ __all__ = [
     "WorkerMessage",
 ]
 
+# -- from clients and workers -----------------------------------------------------------
+
+
+class Blocked(Message):
+    """The task in which the sender lives, or that it runs, stands still in a wait, or goes on.
+
+    A client tells of waits for other tasks, a worker of waits for shared data.
+    """
+
+    blocked: bool
+
+
 # -- memory blocks, all directions ------------------------------------------------------
 
 
@@ -186,4 +197,4 @@ ToWorker = (
     | BlocksFree
     | BlocksGone
 )
-WorkerMessage = Ready | Finished | Stopped | BlockMade | BlocksGone | Logged
+WorkerMessage = Ready | Finished | Stopped | Blocked | BlockMade | BlocksGone | Logged

@@ -18,7 +18,8 @@ class Snapshot(msgspec.Struct, frozen=True):
 
     Attributes:
         counts: a copy that nobody changes.
-        running: tasks that are at workers, one a worker, those that wait for others included.
+        running: tasks that are at workers, one a worker, those that stand still in a
+            wait included.
         slots, busy, blocked, idle, starting: of the pool of workers; busy, blocked and idle
             ones are up.
         result_bytes: outcomes passed on to clients, shared memory that they refer to included.
@@ -108,7 +109,8 @@ def _tasks(snapshot: Snapshot) -> Iterator[Any]:
 def _workers(snapshot: Snapshot) -> Iterator[Any]:
     workers = GaugeMetricFamily(
         "alamo_workers",
-        "Workers by state; a blocked one stands still while its task waits for other tasks.",
+        "Workers by state; a blocked one stands still while its task waits for tasks that it "
+        "submitted or for shared data.",
         labels=["state"],
     )
     for state in ("starting", "idle", "busy", "blocked"):

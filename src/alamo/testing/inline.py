@@ -181,6 +181,10 @@ class InlineClient(Client):
                 return failure
         return None
 
+    def title_of(self, number: int, element: int) -> str:
+        program = self._programs.get(number)
+        return f"task {element}" if program is None else program.title(element)
+
     def close(self) -> None:
         """No more work comes."""
         self.closed = True

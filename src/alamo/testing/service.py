@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from alamo import blocking
 from alamo.core import events as ev
 from alamo.core.attempts import backoff_s
 from alamo.core.chunks import Chunk
@@ -29,6 +30,7 @@ from alamo.protocol.marks import Timing
 from alamo.protocol.records import LOST, LostInfo, Record
 from alamo.testing.calls import calls_of, function_at
 from alamo.testing.clock import Clock
+from alamo.testing.data_waits import DataWaits
 from alamo.testing.ends import Ends, is_tried_again, terms_here
 from alamo.testing.execution import Execution
 from alamo.testing.stopwatch import Stopwatch
@@ -55,6 +57,9 @@ class InlineOwner(Protocol):
 
     def failure_of(self, number: int, element: int, function: bytes) -> Any:
         """The failure chosen for an element of a program with this pickled function."""
+
+    def title_of(self, number: int, element: int) -> str:
+        """The name of an element of a program in messages."""
 
 
 class _Dealt:
@@ -90,6 +95,7 @@ class InlineService:
         self._clock = Clock()
         self._ends = Ends()
         self._execution = Execution(self._inputs)
+        self._waits = DataWaits(self._running_title)
         self._driving = False
         self.sources: list[Source] = []
         self._drive(ev.WorkerReady(0))
@@ -329,7 +335,8 @@ class InlineService:
                 self._lose(dealt)
                 return
             stopwatch, begun_s = Stopwatch(), time.monotonic()
-            outcome, ok = self._execution.outcome(dealt.message, dealt.calls[position], failure)
+            with blocking.listening_here(self._waits):
+                outcome, ok = self._execution.outcome(dealt.message, dealt.calls[position], failure)
             ran_s, timing = time.monotonic() - begun_s, stopwatch.timing()
         finally:
             self._running.remove(dealt)
@@ -352,6 +359,11 @@ class InlineService:
             self._dealt[dealt.worker].clear()
             self._drive(ev.TakenBack(dealt.worker, chunk.seq + position + 1))
             self._drive(ev.WorkerResumed(dealt.worker))
+
+    def _running_title(self) -> str:
+        dealt = self._running[-1]
+        program = dealt.chunk.program.number
+        return self._owners[program].title_of(program, dealt.chunk.elements[dealt.position])
 
     def _lose(self, dealt: _Dealt) -> None:
         """The worker dies while it runs the element."""

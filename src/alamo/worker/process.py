@@ -12,7 +12,7 @@ import sys
 import traceback
 from collections import deque
 
-from alamo import linux
+from alamo import blocking, linux
 from alamo.protocol.bindings import Binding
 from alamo.protocol.blocks import BlockMaker, BlockReader
 from alamo.protocol.framing import MessageReader, encode
@@ -35,6 +35,7 @@ from alamo.protocol.nursery_messages import NurserySetup
 from alamo.worker import bindings, child, output
 from alamo.worker.arrays import ArrayRunner
 from alamo.worker.context import context
+from alamo.worker.data_waits import DataWaits
 from alamo.worker.inputs import ChunkInputs
 from alamo.worker.outbox import LogHandler, Outbox
 from alamo.worker.runner import FunctionTable
@@ -66,6 +67,9 @@ class Worker:
         self._functions = FunctionTable()
         self._surroundings = Surroundings()
         child.left_running = self._surroundings.look
+        self._waits = DataWaits(outbox, memory.cells, self._surroundings.look)
+        os.register_at_fork(after_in_child=self._waits.leave)
+        blocking.listen(self._waits)
         self._epoch = 0
         self._runner = ArrayRunner(
             outbox,
@@ -75,7 +79,7 @@ class Worker:
             self._inputs,
             self._functions,
             self._surroundings,
-            context.end_task,
+            self._end_task,
         )
 
     def serve(self) -> None:
@@ -139,6 +143,10 @@ class Worker:
         done = self._runner.run(chunk)
         if done < chunk.count:
             self._stop(chunk.seq + done)
+
+    def _end_task(self) -> None:
+        context.end_task()
+        self._waits.task_ended()
 
     def _stop(self, seq: int) -> None:
         """Drop everything from ``seq`` on and say so; chunks dealt before that are void."""

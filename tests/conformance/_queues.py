@@ -1,0 +1,85 @@
+"""The stores that the tests of ``Queue`` run over, and what their processes run.
+
+A store that joins gets an entry in ``STORES`` here and nothing anywhere else.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from alamo import Queue
+from alamo.testing import memory_queue
+
+
+@dataclass(frozen=True)
+class Store:
+    """A place where queues lie.
+
+    Attributes:
+        name: in the ids of the tests.
+        make: makes a queue; takes ``maxsize`` and ``joinable``.
+        processes: whether processes share its queues.
+        around: entered before the first queue and left after the last.
+    """
+
+    name: str
+    make: Callable[..., Queue[Any]]
+    processes: bool
+    around: Callable[[], AbstractContextManager[object]] = nullcontext
+
+
+STORES = (
+    Store("memory", memory_queue, False),
+    Store("embedded", Queue, True),
+)
+
+
+# -- what processes run --------------------------------------------------------------------
+
+
+def put_numbers(q: Queue[Any], producer: int, count: int) -> None:
+    for number in range(count):
+        q.put((producer, number))
+
+
+def put_back_until_none(source: Queue[Any], results: Queue[Any]) -> None:
+    """Pass on what comes, with who passed it; ends with the first None, which stays for others."""
+    while (message := source.get(timeout=60)) is not None:
+        results.put((os.getpid(), message))
+    source.put(None)
+
+
+def get_one(q: Queue[Any], results: Queue[Any]) -> None:
+    results.put(q.get(timeout=60))
+
+
+def sum_and_change(q: Queue[Any]) -> float:
+    """What an array that came holds; it is this process's own, to be written to."""
+    array = q.get(timeout=60)
+    total = float(array.sum())
+    array += 1
+    return total
+
+
+def do_until_none(q: Queue[Any]) -> None:
+    for _ in iter(q.get, None):
+        time.sleep(0.001)
+        q.task_done()
+    q.task_done()
+
+
+def in_a_script() -> None:
+    """An unrelated process: the handle comes through standard input."""
+    q, results = pickle.loads(sys.stdin.buffer.read())
+    results.put(q.get(timeout=60))
+
+
+if __name__ == "__main__":
+    in_a_script()
