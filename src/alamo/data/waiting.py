@@ -18,9 +18,7 @@ GRACE_S = 0.003
 _T = TypeVar("_T")
 
 
-def wait_until(
-    watch: Watch, look: Callable[[], _T | None], deadline_s: float | None
-) -> _T | None:
+def wait_until(watch: Watch, look: Callable[[], _T | None], deadline_s: float | None) -> _T | None:
     """Look until there is something, or the deadline is over.
 
     Args:

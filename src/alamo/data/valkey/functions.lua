@@ -1,50 +1,65 @@
 #!lua name=alamo_VERSION
 
--- What a DDict and a Queue do on the server, each function as one.  KEYS are bases: the names of
--- buckets' hashes, of queues' lists, of records about stores.  All other names are made of a base, so
--- they have its hash tag and lie in its slot.
+-- What a DDict and a Queue do on the server, each function as one.
+--
+-- KEYS are buckets, six names each (the package's docstring has them), and all that a function
+-- touches is among them, so that a server whose slots are on the move sends it where they are.
+-- Only the names of parts are made here; they have the hash tag of their bucket.
 
 local MARK = string.char(0xF1)
 local TOKEN_BYTES = 18
+local NAMES = 6
 local GONE_MS = 86400000       -- how long a destroyed store is known to be gone
+local WAITS_MS = 5000
 local ORPHAN_MS = 600000       -- how long parts stay that nothing refers to
+
+local function bucket(keys, number)
+  local at = NAMES * (number - 1)
+  return {records = keys[at + 1], state = keys[at + 2], kept = keys[at + 3], ttl = keys[at + 4],
+          parts = keys[at + 5], waits = keys[at + 6]}
+end
+
+local function buckets(keys)
+  local all = {}
+  for number = 1, #keys / NAMES do all[number] = bucket(keys, number) end
+  return all
+end
 
 local function now_ms()
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- Whether a bucket has nothing but records: no key of another form, time to live, parts, state, waiter.
-local function bare(base)
-  return redis.call('EXISTS', base .. ':state', base .. ':kept', base .. ':ttl', base .. ':parts',
-                    base .. ':waits') == 0
+-- Whether a bucket has nothing but records: no state, kept key, time to live, parts, waiter.
+local function bare(keys)
+  return redis.call('EXISTS', keys[2], keys[3], keys[4], keys[5], keys[6]) == 0
 end
 
-local function refusal(base)
-  local state = redis.call('GET', base .. ':state')
+local function refusal(b)
+  local state = redis.call('GET', b.state)
   if state == 'gone' then return redis.error_reply('ALAMOGONE it has been destroyed') end
   if state then return redis.error_reply('ALAMOFROZEN it is frozen') end
 end
 
-local function part_names(base, reference)
+local function part_names(b, reference)
   local id, count = string.match(reference, '^(%x+) (%d+)')
   local names = {}
-  for part = 0, tonumber(count) - 1 do names[part + 1] = base .. ':' .. id .. ':' .. part end
+  for part = 0, tonumber(count) - 1 do names[part + 1] = b.records .. ':' .. id .. ':' .. part end
   return names
 end
 
 -- Parts are removed, or left for a while to one who is about to read them.
-local function drop_parts(base, key, readable)
-  local reference = redis.call('HGET', base .. ':parts', key)
+local function drop_parts(b, key, readable)
+  local reference = redis.call('HGET', b.parts, key)
   if not reference then return end
-  redis.call('HDEL', base .. ':parts', key)
-  for _, name in ipairs(part_names(base, reference)) do
+  redis.call('HDEL', b.parts, key)
+  for _, name in ipairs(part_names(b, reference)) do
     if readable then redis.call('PEXPIRE', name, ORPHAN_MS) else redis.call('UNLINK', name) end
   end
 end
 
-local function all_there(base, reference)
-  for _, name in ipairs(part_names(base, reference)) do
+local function all_there(b, reference)
+  for _, name in ipairs(part_names(b, reference)) do
     if redis.call('EXISTS', name) == 0 then return false end
   end
   return true
@@ -54,113 +69,115 @@ local function lost_parts()
   return redis.error_reply('ALAMOLOST parts of the value are gone: writing them took too long')
 end
 
-local function remove(base, key, readable)
-  local removed = redis.call('HDEL', base, key)
-  redis.call('HDEL', base .. ':kept', key)
-  redis.call('ZREM', base .. ':ttl', key)
-  drop_parts(base, key, readable)
+local function remove(b, key, readable)
+  local removed = redis.call('HDEL', b.records, key)
+  redis.call('HDEL', b.kept, key)
+  redis.call('ZREM', b.ttl, key)
+  drop_parts(b, key, readable)
   return removed
 end
 
 -- An entry whose time is over is removed before anybody can see it.
-local function expire(base, key)
-  local ends_ms = redis.call('ZSCORE', base .. ':ttl', key)
-  if ends_ms and tonumber(ends_ms) <= now_ms() then remove(base, key) end
+local function expire(b, key)
+  local ends_ms = redis.call('ZSCORE', b.ttl, key)
+  if ends_ms and tonumber(ends_ms) <= now_ms() then remove(b, key) end
 end
 
-local function expire_all(base)
-  if redis.call('EXISTS', base .. ':ttl') == 0 then return end
-  for _, key in ipairs(redis.call('ZRANGEBYSCORE', base .. ':ttl', '-inf', now_ms())) do
-    remove(base, key)
+local function expire_all(b)
+  if redis.call('EXISTS', b.ttl) == 0 then return end
+  for _, key in ipairs(redis.call('ZRANGEBYSCORE', b.ttl, '-inf', now_ms())) do
+    remove(b, key)
   end
 end
 
-local function wake(base, key)
-  if redis.call('EXISTS', base .. ':waits') == 1 then redis.call('SPUBLISH', base .. ':' .. key, '') end
+local function wake(b, key)
+  if redis.call('EXISTS', b.waits) == 1 then redis.call('SPUBLISH', b.records .. ':' .. key, '') end
 end
 
 -- ttl: milliseconds, '' for none, 'keep' for that of the entry. parts: '' or their reference.
-local function store(base, key, kept, ttl, parts, record)
-  drop_parts(base, key)
-  if redis.call('HSET', base, key, record) == 1 and kept ~= '' then
-    redis.call('HSET', base .. ':kept', key, kept)
+local function store(b, key, kept, ttl, parts, record)
+  drop_parts(b, key)
+  if redis.call('HSET', b.records, key, record) == 1 and kept ~= '' then
+    redis.call('HSET', b.kept, key, kept)
   end
   if ttl == '' then
-    redis.call('ZREM', base .. ':ttl', key)
+    redis.call('ZREM', b.ttl, key)
   elseif ttl ~= 'keep' then
-    redis.call('ZADD', base .. ':ttl', now_ms() + ttl, key)
+    redis.call('ZADD', b.ttl, now_ms() + ttl, key)
   end
   if parts ~= '' then
-    redis.call('HSET', base .. ':parts', key, parts)
-    for _, name in ipairs(part_names(base, parts)) do redis.call('PERSIST', name) end
+    redis.call('HSET', b.parts, key, parts)
+    for _, name in ipairs(part_names(b, parts)) do redis.call('PERSIST', name) end
   end
-  wake(base, key)
+  wake(b, key)
 end
 
 -- (key, record) or (key, kept, ttl, parts, record) -> 1
 local function put(keys, args)
-  local base, key, record = keys[1], args[1], args[#args]
-  if #args == 2 and bare(base) then
-    redis.call('HSET', base, key, record)
+  local key, record = args[1], args[#args]
+  if #args == 2 and bare(keys) then
+    redis.call('HSET', keys[1], key, record)
     return 1
   end
-  local refused = refusal(base)
+  local b = bucket(keys, 1)
+  local refused = refusal(b)
   if refused then return refused end
-  expire(base, key)
+  expire(b, key)
   if #args == 2 then
-    store(base, key, '', '', '', record)
+    store(b, key, '', '', '', record)
   else
-    if args[4] ~= '' and not all_there(base, args[4]) then return lost_parts() end
-    store(base, key, args[2], args[3], args[4], record)
+    if args[4] ~= '' and not all_there(b, args[4]) then return lost_parts() end
+    store(b, key, args[2], args[3], args[4], record)
   end
   return 1
 end
 
 -- (key, kept, ttl, parts, record) -> the record that is there, or nothing: stored
 local function add(keys, args)
-  local base, key = keys[1], args[1]
-  expire(base, key)
-  local there = redis.call('HGET', base, key)
+  local b, key = bucket(keys, 1), args[1]
+  expire(b, key)
+  local there = redis.call('HGET', b.records, key)
   if there then return there end
-  local refused = refusal(base)
+  local refused = refusal(b)
   if refused then return refused end
-  if args[4] ~= '' and not all_there(base, args[4]) then return lost_parts() end
-  store(base, key, args[2], args[3], args[4], args[5])
+  if args[4] ~= '' and not all_there(b, args[4]) then return lost_parts() end
+  store(b, key, args[2], args[3], args[4], args[5])
   return false
 end
 
 -- (key) -> how many were removed
 local function delete(keys, args)
-  local base, key = keys[1], args[1]
-  if bare(base) then return redis.call('HDEL', base, key) end
-  local refused = refusal(base)
+  local key = args[1]
+  if bare(keys) then return redis.call('HDEL', keys[1], key) end
+  local b = bucket(keys, 1)
+  local refused = refusal(b)
   if refused then return refused end
-  expire(base, key)
-  return remove(base, key)
+  expire(b, key)
+  return remove(b, key)
 end
 
 -- (key) -> record or nothing
 local function pop(keys, args)
-  local base, key = keys[1], args[1]
-  local refused = refusal(base)
+  local b, key = bucket(keys, 1), args[1]
+  local refused = refusal(b)
   if refused then return refused end
-  expire(base, key)
-  local record = redis.call('HGET', base, key)
-  if record then remove(base, key, true) end
+  expire(b, key)
+  local record = redis.call('HGET', b.records, key)
+  if record then remove(b, key, true) end
   return record
 end
 
 -- KEYS: buckets -> {key, kept, record} or nothing
 local function pop_any(keys)
-  for _, base in ipairs(keys) do
-    local refused = refusal(base)
+  for _, b in ipairs(buckets(keys)) do
+    local refused = refusal(b)
     if refused then return refused end
-    expire_all(base)
-    local key = redis.call('HRANDFIELD', base)
+    expire_all(b)
+    local key = redis.call('HRANDFIELD', b.records)
     if key then
-      local record = redis.call('HGET', base, key)
-      local kept = redis.call('HGET', base .. ':kept', key)
-      remove(base, key, true)
+      local record = redis.call('HGET', b.records, key)
+      local kept = redis.call('HGET', b.kept, key)
+      remove(b, key, true)
       return {key, kept or '', record}
     end
   end
@@ -169,40 +186,42 @@ end
 
 -- (key) -> whether the entry is there and its time is not over
 local function alive(keys, args)
-  expire(keys[1], args[1])
-  return redis.call('HEXISTS', keys[1], args[1])
+  local b = bucket(keys, 1)
+  expire(b, args[1])
+  return redis.call('HEXISTS', b.records, args[1])
 end
 
 -- '' stands for: no such key. A token that begins with the mark is how the record begins.
-local function holds(base, key, token)
-  expire(base, key)
-  local record = redis.call('HGET', base, key)
+local function holds(b, key, token)
+  expire(b, key)
+  local record = redis.call('HGET', b.records, key)
   if not record then return token == '' end
   if string.sub(token, 1, 1) == MARK then record = string.sub(record, 1, TOKEN_BYTES) end
   return record == token
 end
 
--- (checks, writes, {bucket, key, token}..., {bucket, key, 'put' or 'delete', kept, ttl, parts, record}...)
+-- (checks, writes, {bucket, key, token}..., {bucket, key, action, kept, ttl, parts, record}...)
 -- -> 1, or 0: a key no longer holds what was seen, and nothing has changed
 local function commit(keys, args)
   local checks, writes = tonumber(args[1]), tonumber(args[2])
   for at = 3, 2 + 3 * checks, 3 do
-    if not holds(keys[tonumber(args[at])], args[at + 1], args[at + 2]) then return 0 end
+    if not holds(bucket(keys, tonumber(args[at])), args[at + 1], args[at + 2]) then return 0 end
   end
   local first, last = 3 + 3 * checks, 2 + 3 * checks + 7 * writes
   for at = first, last, 7 do
-    local base = keys[tonumber(args[at])]
-    local refused = refusal(base)
+    local b = bucket(keys, tonumber(args[at]))
+    local refused = refusal(b)
     if refused then return refused end
-    if args[at + 5] ~= '' and not all_there(base, args[at + 5]) then return lost_parts() end
+    if args[at + 5] ~= '' and not all_there(b, args[at + 5]) then return lost_parts() end
   end
   for at = first, last, 7 do
-    local base, key = keys[tonumber(args[at])], args[at + 1]
-    expire(base, key)
-    if args[at + 2] == 'put' then
-      store(base, key, args[at + 3], args[at + 4], args[at + 5], args[at + 6])
+    local b, key = bucket(keys, tonumber(args[at])), args[at + 1]
+    expire(b, key)
+    if args[at + 2] == 'replace' then remove(b, key) end
+    if args[at + 2] ~= 'delete' then
+      store(b, key, args[at + 3], args[at + 4], args[at + 5], args[at + 6])
     else
-      remove(base, key)
+      remove(b, key)
     end
   end
   return 1
@@ -211,23 +230,24 @@ end
 -- KEYS: buckets -> how many keys
 local function count(keys)
   local sum = 0
-  for _, base in ipairs(keys) do
-    expire_all(base)
-    sum = sum + redis.call('HLEN', base)
+  for _, b in ipairs(buckets(keys)) do
+    expire_all(b)
+    sum = sum + redis.call('HLEN', b.records)
   end
   return sum
 end
 
 -- -> {keys, {key, kept, key, kept...}}
 local function list(keys)
-  expire_all(keys[1])
-  return {redis.call('HKEYS', keys[1]), redis.call('HGETALL', keys[1] .. ':kept')}
+  local b = bucket(keys, 1)
+  expire_all(b)
+  return {redis.call('HKEYS', b.records), redis.call('HGETALL', b.kept)}
 end
 
 -- (bytes, key...) -> records of the first keys, as many as make up so many bytes
 local function read(keys, args)
   local records, bytes = {}, tonumber(args[1])
-  expire_all(keys[1])
+  expire_all(bucket(keys, 1))
   for at = 2, #args do
     local record = redis.call('HGET', keys[1], args[at])
     records[at - 1] = record
@@ -237,33 +257,33 @@ local function read(keys, args)
   return records
 end
 
-local function clear_bucket(base)
-  for _, reference in ipairs(redis.call('HVALS', base .. ':parts')) do
-    for _, name in ipairs(part_names(base, reference)) do redis.call('UNLINK', name) end
+local function clear_bucket(b)
+  for _, reference in ipairs(redis.call('HVALS', b.parts)) do
+    for _, name in ipairs(part_names(b, reference)) do redis.call('UNLINK', name) end
   end
-  redis.call('UNLINK', base, base .. ':kept', base .. ':ttl', base .. ':parts')
+  redis.call('UNLINK', b.records, b.kept, b.ttl, b.parts)
 end
 
 -- KEYS: buckets
 local function clear(keys)
-  for _, base in ipairs(keys) do
-    local refused = refusal(base)
+  for _, b in ipairs(buckets(keys)) do
+    local refused = refusal(b)
     if refused then return refused end
   end
-  for _, base in ipairs(keys) do clear_bucket(base) end
+  for _, b in ipairs(buckets(keys)) do clear_bucket(b) end
   return 1
 end
 
 -- KEYS: buckets; ('frozen' or '')
 local function freeze(keys, args)
-  for _, base in ipairs(keys) do
-    if redis.call('GET', base .. ':state') == 'gone' then return refusal(base) end
+  for _, b in ipairs(buckets(keys)) do
+    if redis.call('GET', b.state) == 'gone' then return refusal(b) end
   end
-  for _, base in ipairs(keys) do
+  for _, b in ipairs(buckets(keys)) do
     if args[1] == '' then
-      redis.call('DEL', base .. ':state')
+      redis.call('DEL', b.state)
     else
-      redis.call('SET', base .. ':state', args[1])
+      redis.call('SET', b.state, args[1])
     end
   end
   return 1
@@ -271,10 +291,64 @@ end
 
 -- KEYS: buckets
 local function destroy(keys)
-  for _, base in ipairs(keys) do
-    clear_bucket(base)
-    redis.call('SET', base .. ':state', 'gone', 'PX', GONE_MS)
+  for _, b in ipairs(buckets(keys)) do
+    clear_bucket(b)
+    redis.call('SET', b.state, 'gone', 'PX', GONE_MS)
   end
+  return 1
+end
+
+-- KEYS: buckets -> bytes of memory
+local function usage(keys)
+  local bytes = 0
+  for _, name in ipairs(keys) do bytes = bytes + (redis.call('MEMORY', 'USAGE', name) or 0) end
+  for _, b in ipairs(buckets(keys)) do
+    for _, reference in ipairs(redis.call('HVALS', b.parts)) do
+      bytes = bytes + tonumber(string.match(reference, '(%d+)$'))
+    end
+  end
+  return bytes
+end
+
+-- Somebody waits for a key of the bucket: for a while, puts look for whom.
+local function announce(keys)
+  local b = bucket(keys, 1)
+  if redis.call('GET', b.state) == 'gone' then return refusal(b) end
+  redis.call('SET', b.waits, '', 'PX', WAITS_MS)
+  return 1
+end
+
+-- KEYS: what a store is, and the set of who has it open; (member, lease in ms) -> what it is, or nothing
+local function open_store(keys, args)
+  local about = redis.call('HGETALL', keys[1])
+  if #about == 0 then return false end
+  redis.call('SADD', keys[2], args[1])
+  if redis.call('HGET', keys[1], 'name') == '' then
+    redis.call('PEXPIRE', keys[1], args[2])
+    redis.call('PEXPIRE', keys[2], args[2])
+  end
+  return about
+end
+
+-- KEYS: as open_store; (members...) -> 1: it has ended with them, and its buckets are to be removed
+local function close_store(keys, args)
+  redis.call('SREM', keys[2], unpack(args))
+  if redis.call('SCARD', keys[2]) > 0 then return 0 end
+  local name = redis.call('HGET', keys[1], 'name')
+  if name and name ~= '' then return 0 end
+  redis.call('DEL', keys[1])
+  return 1
+end
+
+-- KEYS: the name; (id) -> the id that it has now
+local function name_store(keys, args)
+  redis.call('SET', keys[1], args[1], 'NX')
+  return redis.call('GET', keys[1])
+end
+
+-- KEYS: the name; (id)
+local function unname_store(keys, args)
+  if redis.call('GET', keys[1]) == args[1] then redis.call('DEL', keys[1]) end
   return 1
 end
 
@@ -286,6 +360,7 @@ end
 register('put', put)
 register('add', add)
 register('commit', commit)
+register('shrink', commit, {'allow-oom'})   -- a commit that only deletes
 register('delete', delete, {'allow-oom'})
 register('pop', pop, {'allow-oom'})
 register('pop_any', pop_any, {'allow-oom'})
@@ -296,3 +371,9 @@ register('read', read, {'allow-oom'})
 register('clear', clear, {'allow-oom'})
 register('freeze', freeze, {'allow-oom'})
 register('destroy', destroy, {'allow-oom'})
+register('usage', usage, {'allow-oom'})
+register('announce', announce, {'allow-oom'})
+register('open_store', open_store, {'allow-oom'})
+register('close_store', close_store, {'allow-oom'})
+register('name_store', name_store)
+register('unname_store', unname_store, {'allow-oom'})

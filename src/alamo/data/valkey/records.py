@@ -3,9 +3,9 @@
 A small value without buffers is its own record: the head, whose first byte is 00, 01 or 80
 (:mod:`alamo.data.packing`).  Everything else begins with F1:
 
-    F1 flags id(16)                          the token; the id is new with each record
-    body bytes(8) parts(4)                   only of a value in parts: that is all
-    head bytes(4) buffers(2) bytes of each(8) head buffer...   the body, here or in parts
+    F1 flags id(16)                            the token; the id is new with each record
+    bytes(8) parts(4)                          of a value in parts: that is all
+    bytes of head(4) buffers(2) bytes of each(8) head buffer...   the body, here or in parts
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from alamo.data.store import Packed
 
@@ -21,16 +21,22 @@ __all__ = [
     "INLINE_MAX_BYTES",
     "PART_BYTES",
     "Body",
+    "Record",
     "Reference",
     "body_of",
     "has_ttl",
+    "in_parts",
     "inline",
     "is_plain",
+    "new_reference",
     "read_body",
-    "record_of",
     "reference_of",
     "token_of",
+    "value_of",
 ]
+
+#: A record, or the pieces of a large one.
+Record: TypeAlias = bytes | list[Any]
 
 #: A value up to here is one field; a larger one is cut into parts of this size.
 INLINE_MAX_BYTES = PART_BYTES = 64 << 20
@@ -59,7 +65,10 @@ class Reference(NamedTuple):
 
     id: str
     size: int
-    count: int
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.id} {self.number} {self.size}"
 
 
 def is_plain(head: bytes, buffers: Sequence[Any]) -> bool:
@@ -69,32 +78,29 @@ def is_plain(head: bytes, buffers: Sequence[Any]) -> bool:
 
 def body_of(head: bytes, buffers: Sequence[Any]) -> Body:
     """The pieces of a value, none copied."""
-    views = [memoryview(buffer).cast("B") for buffer in buffers]
-    sizes = [len(view) for view in views]
+    sizes = [len(buffer) for buffer in buffers]
     start = _BODY.pack(len(head), len(sizes)) + struct.pack(f">{len(sizes)}Q", *sizes)
-    return Body([start, head, *views], len(start) + len(head) + sum(sizes))
+    return Body([start, head, *buffers], len(start) + len(head) + sum(sizes))
 
 
-def inline(body: Body, ttl: bool) -> bytes | list[Any]:
-    """A record with its body in it: bytes, or when it is large the pieces of it."""
+def inline(body: Body, ttl: bool = False) -> Record:
+    """A record with its body in it."""
     start = _START.pack(_MARK, _TTL if ttl else 0, os.urandom(16))
     if body.size <= _JOIN_MAX_BYTES:
         return b"".join([start, *body.pieces])
     return [start, *body.pieces]
 
 
-def record_of(head: bytes, buffers: Sequence[Any], ttl: bool) -> bytes | list[Any]:
-    """A record of a value that fits into one field."""
-    if not ttl and is_plain(head, buffers):
-        return head
-    return inline(body_of(head, buffers), ttl)
+def new_reference(body: Body) -> Reference:
+    """Names for the parts of a value."""
+    return Reference(os.urandom(16).hex(), body.size, -(-body.size // PART_BYTES))
 
 
-def reference_of(reference: Reference, ttl: bool) -> bytes:
+def in_parts(reference: Reference, ttl: bool = False) -> bytes:
     """A record that says where the parts are."""
     flags = _PARTS | (_TTL if ttl else 0)
     start = _START.pack(_MARK, flags, bytes.fromhex(reference.id))
-    return start + _PARTED.pack(reference.size, reference.count)
+    return start + _PARTED.pack(reference.size, reference.number)
 
 
 def token_of(record: bytes) -> bytes:
@@ -103,11 +109,11 @@ def token_of(record: bytes) -> bytes:
 
 
 def has_ttl(record: bytes) -> bool:
-    """Whether the entry may be over; a token tells it too."""
-    return record[0] == _MARK and bool(record[1] & _TTL)
+    """Whether the time of the entry may be over; a token tells it too."""
+    return record[0] == _MARK and record[1] & _TTL != 0
 
 
-def parts_of(record: bytes) -> Reference | None:
+def reference_of(record: bytes) -> Reference | None:
     """Where the value is, when it is not in the record."""
     if record[0] != _MARK or not record[1] & _PARTS:
         return None
@@ -116,21 +122,24 @@ def parts_of(record: bytes) -> Reference | None:
 
 
 def value_of(record: bytes) -> Packed:
-    """The value of a record that holds it.  Buffers are copies that may be written to."""
+    """The value of a record that holds it."""
     if record[0] != _MARK:
-        return Packed(record)
-    return read_body(memoryview(record)[_START.size :])
+        return record, ()
+    _, count = _BODY.unpack_from(record, _START.size)
+    if not count:
+        return record[_START.size + _BODY.size :], ()
+    return read_body(memoryview(bytearray(record))[_START.size :])
 
 
 def read_body(body: memoryview) -> Packed:
-    """The value that :func:`body_of` took apart."""
+    """The value that :func:`body_of` took apart; its buffers are views of the body."""
     head_bytes, count = _BODY.unpack_from(body)
-    at = _BODY.size + 8 * count
     sizes = struct.unpack_from(f">{count}Q", body, _BODY.size)
+    at = _BODY.size + 8 * count
     head = bytes(body[at : at + head_bytes])
     at += head_bytes
     buffers = []
     for size in sizes:
-        buffers.append(bytearray(body[at : at + size]))
+        buffers.append(body[at : at + size])
         at += size
-    return Packed(head, tuple(buffers))
+    return head, tuple(buffers)
