@@ -62,6 +62,7 @@ test: lint ## everything that must pass: lint and the tests
 demo: $(READY) $(if $(WORKFLOW),,$(EXTRAS)) ## replay a workflow, matrix powers, a million option prices, an MPI job
 	$(BIN)/python examples/replay_workflow.py $(WORKFLOW)
 	$(BIN)/python examples/matrix_powers.py
+	$(BIN)/python examples/matrix_powers_ddict.py
 	$(BIN)/python examples/monte_carlo.py
 	$(BIN)/python examples/mixed_mpi.py
 

@@ -35,9 +35,18 @@ if TYPE_CHECKING:
     from alamo.batch.many import wait as wait
     from alamo.batch.retry import Retry as Retry
     from alamo.batch.task_stats import TaskStats as TaskStats
+    from alamo.core.keys import register_key_encoder as register_key_encoder
+    from alamo.data.ddict import DDict as DDict
     from alamo.errors import AlamoError as AlamoError
     from alamo.errors import AuthenticationFailed as AuthenticationFailed
     from alamo.errors import BatchBroken as BatchBroken
+    from alamo.errors import CrossShardError as CrossShardError
+    from alamo.errors import DataStoreError as DataStoreError
+    from alamo.errors import DDictConflictError as DDictConflictError
+    from alamo.errors import DDictError as DDictError
+    from alamo.errors import DDictFrozenError as DDictFrozenError
+    from alamo.errors import DDictFullError as DDictFullError
+    from alamo.errors import DDictTimeoutError as DDictTimeoutError
     from alamo.errors import GraphError as GraphError
     from alamo.errors import JobFailed as JobFailed
     from alamo.errors import MemoryLimitExceeded as MemoryLimitExceeded
@@ -78,10 +87,19 @@ _OPTIONS = ("Retry",)
 _ATTEMPTS = ("Attempt",)
 _EXPLAINING = ("explain",)
 _POLICY = ("Policy",)
+_DDICT = ("DDict",)
+_KEYS = ("register_key_encoder",)
 _ERRORS = (
     "AlamoError",
     "AuthenticationFailed",
     "BatchBroken",
+    "CrossShardError",
+    "DDictConflictError",
+    "DDictError",
+    "DDictFrozenError",
+    "DDictFullError",
+    "DDictTimeoutError",
+    "DataStoreError",
     "GraphError",
     "JobFailed",
     "ProcessFailed",
@@ -109,6 +127,8 @@ _HOME = (
     | dict.fromkeys(_ATTEMPTS, "alamo.batch.attempts")
     | dict.fromkeys(_EXPLAINING, "alamo.batch.explaining")
     | dict.fromkeys(_POLICY, "alamo.policy")
+    | dict.fromkeys(_DDICT, "alamo.data.ddict")
+    | dict.fromkeys(_KEYS, "alamo.core.keys")
     | dict.fromkeys(_ERRORS, "alamo.errors")
 )
 

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import pytest
+from _stores import STORE_CAPABILITIES
 
 from alamo import Batch
 from alamo.testing import InlineBatch
@@ -50,9 +51,11 @@ class Engine:
 
 
 def check_capabilities(names: frozenset[str]) -> None:
-    """Raise ``pytest.UsageError`` for a name that is none of ``CAPABILITIES``."""
-    if unknown := names - CAPABILITIES.keys():
-        raise pytest.UsageError(f"no capability of an engine: {', '.join(sorted(unknown))}")
+    """Raise ``pytest.UsageError`` for a name that no engine and no store has."""
+    if unknown := names - CAPABILITIES.keys() - STORE_CAPABILITIES.keys():
+        raise pytest.UsageError(
+            f"no capability of an engine or a store: {', '.join(sorted(unknown))}"
+        )
 
 
 ENGINES = (

@@ -1,21 +1,24 @@
-"""Runs every test that asks for ``engine``, ``make_batch`` or ``batch`` over every engine.
+"""Runs every test that asks for ``engine``, ``make_batch`` or ``batch`` over every engine, and
+every test that asks for ``store`` or ``make_ddict`` over every store.
 
-``@pytest.mark.needs("kills", ...)`` says what a test needs that not every engine can do; it is
-skipped, with the reason, where the engine cannot. What may be needed: ``_engines.CAPABILITIES``.
+``@pytest.mark.needs("kills", ...)`` says what a test needs that not every engine or store can do;
+it is skipped, with the reason, where that cannot. What may be needed: ``_engines.CAPABILITIES`` and
+``_stores.STORE_CAPABILITIES``.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
 from _engines import CAPABILITIES, ENGINES, Engine, MakeBatch, check_capabilities
 from _queues import STORES as QUEUE_STORES
 from _queues import Store as QueueStore
+from _stores import STORE_CAPABILITIES, STORES, MakeDDict, Store
 
-from alamo import Batch, Queue
+from alamo import Batch, DataStoreError, DDict, Queue, UsageError
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -23,16 +26,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     needed = frozenset(name for mark in marks for name in mark.args)
     check_capabilities(needed)
     if "engine" in metafunc.fixturenames:
-        params = [for_engine(engine, needed) for engine in ENGINES]
+        params = [for_one(engine, needed, CAPABILITIES) for engine in ENGINES]
         metafunc.parametrize("engine", params, indirect=True, scope="session")
+    if "store" in metafunc.fixturenames:
+        params = [for_one(store, needed, STORE_CAPABILITIES) for store in STORES]
+        metafunc.parametrize("store", params, indirect=True, scope="session")
 
 
-def for_engine(engine: Engine, needed: frozenset[str]) -> Any:
-    """The parameter for one engine, skipped where the engine lacks something."""
-    lacking = [CAPABILITIES[name] for name in sorted(needed - engine.capabilities)]
-    reason = f"not on the engine {engine.name}: {'; '.join(lacking)}"
+def for_one(one: Engine | Store, needed: frozenset[str], known: Mapping[str, str]) -> Any:
+    """The parameter for one engine or store, skipped where that lacks something."""
+    lacking = [known[name] for name in sorted((needed & known.keys()) - one.capabilities)]
+    reason = f"not on {one.name}: {'; '.join(lacking)}"
     marks = [pytest.mark.skip(reason=reason)] if lacking else []
-    return pytest.param(engine, id=engine.name, marks=marks)
+    return pytest.param(one, id=one.name, marks=marks)
 
 
 @pytest.fixture(scope="session")
@@ -69,6 +75,33 @@ def batch(engine: Engine, request: pytest.FixtureRequest) -> Iterator[Batch]:
     """
     with engine.make(num_workers=getattr(request.module, "NUM_WORKERS", 2)) as one:
         yield one
+
+
+@pytest.fixture(scope="session")
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    one: Store = request.param
+    with one.around():
+        yield one
+
+
+@pytest.fixture
+def make_ddict(store: Store) -> Iterator[MakeDDict]:
+    """Makes a DDict of a test's own; takes the options of ``DDict``. What is left is destroyed."""
+    made: list[weakref.ref[DDict[Any, Any]]] = []
+
+    def make(*data: Any, **options: Any) -> DDict[Any, Any]:
+        one = store.make(*data, **options)
+        made.append(weakref.ref(one))
+        return one
+
+    yield make
+    for reference in made:
+        one = reference()
+        if one is not None:
+            try:
+                one.destroy()
+            except (UsageError, DataStoreError):
+                pass  # the test has closed or destroyed it
 
 
 # -- queues --------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from _mpi import needs_mpi4py
 
+import _ddict_document as ddict_document
 import _documents as documents
 from alamo import Batch
 
@@ -186,6 +187,27 @@ def test_matrix_powers_in_pytest(capsys: pytest.CaptureFixture[str]) -> None:
     assert "WRONG" not in capsys.readouterr().out
 
 
+# -- matrix_powers_ddict ---------------------------------------------------------------------
+
+
+def test_matrix_powers_in_a_ddict(tmp_path: Path) -> None:
+    printed = run_script(EXAMPLES / "matrix_powers_ddict.py", "--count", "200", cwd=tmp_path)
+    assert "200 powers in" in printed
+    assert "201 keys" in printed
+    assert "all powers are those of a serial loop" in printed
+
+
+def test_matrix_powers_in_a_ddict_in_pytest(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = load("matrix_powers_ddict")
+    assert module.main(["--count", "20"]) == 0
+    assert "WRONG" not in capsys.readouterr().out
+    monkeypatch.setattr(module, "gpu_matmul_func", lambda m, d, i: d.put(i + 1, d[i]))
+    assert module.main(["--count", "5"]) == 1
+    assert "WRONG: 5" in capsys.readouterr().out
+
+
 # -- the documents ---------------------------------------------------------------------------
 
 
@@ -204,6 +226,24 @@ def test_the_code_of_a_document_runs(name: str, tmp_path: Path) -> None:
     script = tmp_path / "document.py"
     script.write_text(documents.code(name, base_dir))
     check(run_script(script, cwd=tmp_path))
+
+
+def test_the_code_of_the_ddict_example_is_that_of_the_document() -> None:
+    document = SHARED / "api" / ddict_document.DOCUMENT
+    if not document.exists():
+        pytest.skip(f"no {document}")
+    text = document.read_text()
+    for part in (ddict_document.TASKS, ddict_document.FUNCTION):
+        lines = textwrap.indent(part, "    ").splitlines()
+        assert "\n".join(lines) in text
+
+
+def test_the_ddict_example_of_the_document_runs(tmp_path: Path) -> None:
+    whole = documents.DOCUMENTS[ddict_document.DOCUMENT]
+    script = tmp_path / "document.py"
+    script.write_text(ddict_document.code(whole[whole.index("serial_task_list") :]))
+    printed = run_script(script, cwd=tmp_path)
+    assert printed == "result=None\n" * ddict_document.COUNT
 
 
 # -- monte_carlo -----------------------------------------------------------------------------

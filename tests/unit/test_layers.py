@@ -47,15 +47,19 @@ PURE: dict[str, set[str] | None] = {
     "contextlib": None,
     "copy": None,
     "dataclasses": None,
+    "datetime": {"date", "datetime", "time", "timedelta", "timezone"},
+    "decimal": None,
     "enum": None,
+    "fractions": None,
     "functools": None,
     "heapq": None,
     "itertools": None,
     "math": None,
     "msgspec": None,
+    "numbers": None,
     "operator": None,
     "os": {"PathLike", "fsdecode", "fsencode", "fspath"},
-    "pathlib": {"PurePath", "PurePosixPath"},
+    "pathlib": {"PurePath", "PurePosixPath", "PureWindowsPath"},
     "posixpath": {"basename", "commonpath", "dirname", "isabs", "join", "normpath", "split"},
     "reprlib": None,
     "string": None,
@@ -63,6 +67,7 @@ PURE: dict[str, set[str] | None] = {
     "struct": None,
     "types": None,
     "typing": None,
+    "uuid": {"UUID"},
 }
 IMPURE_BUILTINS = {"__import__", "breakpoint", "exec", "eval", "input", "open", "print"}
 

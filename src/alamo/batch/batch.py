@@ -37,9 +37,9 @@ from alamo.core.access import (
     CommunicationDomain,
     CommunicationObject,
     DataAccess,
+    has_own_channels,
     make_access,
 )
-from alamo.core.paths import is_path_type
 from alamo.errors import GraphError
 from alamo.policy import Policy
 
@@ -116,17 +116,17 @@ class Batch(Controls, Outstanding, Closing, Processes, Jobs):
             *channels: names under the path, or keys of the object; none for all of it.
 
         Raises:
-            TypeError: a channel of a path is no name.
+            TypeError: a channel of a path is no name, or one of a ``DDict`` cannot be a key.
 
         Cost: 0.15 us; 0.5 us and more for a path.
         """
-        if len(channels) == 1 and not is_path_type(obj.__class__):
+        if len(channels) == 1 and not has_own_channels(obj.__class__):
             return DataAccess(obj, channels[0], READ)  # what make_access does, a call cheaper
         return make_access(obj, channels, READ, os.getcwd)
 
     def write(self, obj: Any, *channels: Any) -> DataAccess:
         """Describe WRITE accesses, to be given to a task; arguments as those of ``read``."""
-        if len(channels) == 1 and not is_path_type(obj.__class__):
+        if len(channels) == 1 and not has_own_channels(obj.__class__):
             return DataAccess(obj, channels[0], WRITE)
         return make_access(obj, channels, WRITE, os.getcwd)
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import enum
-import math
 import os
 import reprlib
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Final, Self
+from contextlib import contextmanager
+from typing import Any, Self
 
+from alamo.core.key_channel import KeyChannel, channel_of
 from alamo.core.keys import encode
 from alamo.data import display
+from alamo.data.atomic import AtomicMapping
 from alamo.data.closed import Closed
-from alamo.data.mapping import K, StoredMapping, V, kept_of
-from alamo.data.packing import lend, pack
-from alamo.data.store import DictStore, Packed
+from alamo.data.mapping import K, V
+from alamo.data.marks import Mark
+from alamo.data.packing import lend
+from alamo.data.store import DictStore
 from alamo.data.stores import make_dict_store, open_dict_store
 from alamo.data.views import equal
 from alamo.data.waiting import deadline_of, wait_until
@@ -24,18 +25,7 @@ from alamo.errors import DDictTimeoutError, UsageError
 __all__ = ["DDict"]
 
 
-class _Mark(enum.Enum):
-    """What stands where no value of a user's can; each stays itself through pickling."""
-
-    ABSENT = "ABSENT"
-    ANY = "ANY"
-    OWN = "OWN"
-
-    def __repr__(self) -> str:
-        return f"DDict.{self.name}"
-
-
-class DDict(StoredMapping[K, V]):
+class DDict(AtomicMapping[K, V]):
     """A dictionary in shared memory, or over many nodes, that any number of processes use at once.
 
     It does what a dict does, with these differences.  Values are pickled: ``d[k]`` gives a copy,
@@ -69,14 +59,11 @@ class DDict(StoredMapping[K, V]):
     Example:
         >>> with DDict({"a": 1}) as d:
         ...     d["b"] = [2, 3]
-        ...     d.fetch_add("count", 5), sorted(d), d.get("c", 0), d == {"a": 1, "b": [2, 3], "count": 5}
-        (0, ['a', 'b', 'count'], 0, True)
+        ...     d.fetch_add("count", 5), sorted(d), d.get("c", 0), dict(d)["b"]
+        (0, ['a', 'b', 'count'], 0, [2, 3])
     """
 
     __slots__ = ("__weakref__", "_name", "_timeout", "_waits")
-
-    #: In :meth:`compare_and_swap`: that there is no such key.
-    ABSENT: Final = _Mark.ABSENT
 
     def __init__(
         self,
@@ -90,7 +77,7 @@ class DDict(StoredMapping[K, V]):
         directory: str | os.PathLike[str] | None = None,
         url: str | None = None,
     ) -> None:
-        deadline_of(timeout)
+        deadline_of(timeout)  # complains of what is no timeout
         store = make_dict_store(name=name, directory=directory, url=url, total_mem=total_mem)
         self._start(store, name, wait_for_keys, timeout)
         if data != ():
@@ -119,88 +106,7 @@ class DDict(StoredMapping[K, V]):
     def _sibling(self) -> Self:
         return self._over(self._store.sibling(), None, self._waits, self._timeout)
 
-    # -- one key at a time, atomically --
-
-    def put(self, key: K, value: V, *, ttl: float | None = None) -> None:
-        """Store a value, for a time.
-
-        Args:
-            ttl: seconds to live, after which the key is gone for everybody; ``None``: for ever,
-                also if the key had a time to live before, as with ``d[key] = value``.
-
-        Raises:
-            ValueError: ``ttl`` is no positive number.
-        """
-        if ttl is not None and not ttl > 0:
-            raise ValueError(f"ttl is a positive number of seconds or None, not {ttl!r}")
-        encoded, kept, (head, buffers) = self._entry(key, value)
-        self._store.put(encoded, kept, head, buffers, None if ttl == math.inf else ttl)
-
-    def fetch_add(self, key: K, n: Any = 1) -> Any:
-        """Add to a number and return what it was before; 0, if there is no such key.
-
-        Raises:
-            TypeError: the value is nothing that ``n`` can be added to.
-        """
-        store, encoded = self._store, encode(key)
-        while True:
-            seen = store.look(encoded)
-            if seen is None:
-                value, token = 0, None
-            else:
-                value, token = self._unpacked(key, seen.value), seen.token
-            try:
-                total = value + n
-            except TypeError as error:
-                raise TypeError(
-                    f"fetch_add: the value of key {reprlib.repr(key)} in {self._label()}: {error}"
-                ) from error
-            if store.swap(encoded, kept_of(key), token, pack(total)):
-                return value
-
-    def compare_and_swap(self, key: K, expected: Any, new: Any) -> bool:
-        """Store ``new`` if the value is equal to ``expected``, and tell whether it was.
-
-        Args:
-            expected: ``DDict.ABSENT``: that there is no such key.
-            new: ``DDict.ABSENT``: remove the key.
-
-        Example:
-            >>> with DDict() as d:
-            ...     d.compare_and_swap("leader", DDict.ABSENT, 17), d.compare_and_swap("leader", 3, 4)
-            (True, False)
-        """
-        store, encoded = self._store, encode(key)
-        packed = None if new is _Mark.ABSENT else self._entry(key, new).value
-        while True:
-            seen = store.look(encoded)
-            value = _Mark.ABSENT if seen is None else self._unpacked(key, seen.value)
-            if (value is _Mark.ABSENT) != (expected is _Mark.ABSENT) or not equal(value, expected):
-                return False
-            if seen is None and packed is None:
-                return True
-            token = None if seen is None else seen.token
-            if store.swap(encoded, kept_of(key), token, packed):
-                return True
-
-    def transaction(self) -> AbstractContextManager[None]:
-        """Make one of all that this thread does with this dictionary inside the block.
-
-        Nobody sees a part of it; an exception undoes it.  On one machine other writers wait until
-        the block ends, so keep it short: one above a second is warned about.  Over many nodes
-        nobody waits, all keys must be of one shard, and it fails if another was faster.  It may
-        be nested: the outermost counts.  Do not wait for keys inside.
-
-        Raises:
-            DDictConflictError: at the end of the block, over many nodes: what it had read has
-                been changed meanwhile.  Nothing is stored; do it again.
-
-        Example:
-            >>> with DDict(a=1) as d:  # doctest: +SKIP
-            ...     with d.transaction():
-            ...         d["a"], d["b"] = d["b"], d["a"]
-        """
-        return self._store.transaction()
+    # -- reading in place --
 
     @contextmanager
     def borrow(self, key: K) -> Iterator[V]:
@@ -229,7 +135,7 @@ class DDict(StoredMapping[K, V]):
 
     # -- waiting --
 
-    def wait_for(self, key: K, value: Any = _Mark.ANY, timeout: Any = _Mark.OWN) -> V:
+    def wait_for(self, key: K, value: Any = Mark.ANY, timeout: Any = Mark.OWN) -> V:
         """Wait until there is a key, and return its value.
 
         Args:
@@ -241,7 +147,7 @@ class DDict(StoredMapping[K, V]):
 
         Cost: a waiter takes no CPU, and is woken in some 100 us.  In a task it lends its slot.
         """
-        timeout_s = self._timeout if timeout is _Mark.OWN else timeout
+        timeout_s = self._timeout if timeout is Mark.OWN else timeout
         deadline_s = deadline_of(timeout_s)
         encoded = encode(key)
         get = self._store.get
@@ -251,14 +157,14 @@ class DDict(StoredMapping[K, V]):
             if found is None:
                 return None
             there = self._unpacked(key, found)
-            return (there,) if value is _Mark.ANY or equal(there, value) else None
+            return (there,) if value is Mark.ANY or equal(there, value) else None
 
         seen = look()
         if seen is None:
             with self._store.watch(encoded) as watch:
                 seen = wait_until(watch, look, deadline_s)
         if seen is None:
-            wanted = "" if value is _Mark.ANY else f" with the value {reprlib.repr(value)}"
+            wanted = "" if value is Mark.ANY else f" with the value {reprlib.repr(value)}"
             raise DDictTimeoutError(
                 f"nobody has put the key {reprlib.repr(key)}{wanted} into {self._label()} within "
                 f"{timeout_s} s. Is its writer running, and does it write this very key?"
@@ -298,7 +204,7 @@ class DDict(StoredMapping[K, V]):
 
     def local_keys(self) -> Iterator[K]:
         """Iterate over the keys that lie on this machine."""
-        for encoded, kept in self._store.keys():
+        for encoded, kept in self._store.keys():  # noqa: SIM118
             if self._store.is_local(encoded):
                 yield self._key(encoded, kept)
 
@@ -311,7 +217,8 @@ class DDict(StoredMapping[K, V]):
 
     def local_len(self) -> int:
         """How many keys lie on this machine.  Cost: it looks at all."""
-        return sum(self._store.is_local(encoded) for encoded, _ in self._store.keys())
+        keys = self._store.keys()
+        return sum(self._store.is_local(encoded) for encoded, _ in keys)
 
     def checkpoint(self, path: str | os.PathLike[str]) -> None:
         """Write all that is there at one instant into a file, while others go on writing.
@@ -389,9 +296,9 @@ class DDict(StoredMapping[K, V]):
         """What tells accesses of tasks that two handles are one dictionary."""
         return self._store.id
 
-    def __alamo_channel__(self, key: Any) -> bytes:
+    def __alamo_channel__(self, key: Any) -> KeyChannel:
         """What tells accesses of tasks that two keys are one."""
-        return encode(key)
+        return channel_of(key)
 
     def _label(self) -> str:
         """What errors call it."""

@@ -1,4 +1,4 @@
-"""The protocol of dict over a store: keys are encoded, values packed, and all else is the store's."""
+"""The protocol of dict over a store: keys encoded, values packed, and all else is the store's."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ class StoredMapping(MutableMapping[K, V]):
         return self._store.count()
 
     def __iter__(self) -> Iterator[K]:
-        for encoded, kept in self._store.keys():
+        for encoded, kept in self._store.keys():  # noqa: SIM118
             yield self._key(encoded, kept)
 
     def _pairs(self) -> Iterator[tuple[K, V]]:
@@ -282,5 +282,5 @@ def _pairs_of(other: Any) -> Iterable[tuple[Any, Any]]:
     if isinstance(other, Mapping):
         return other.items()
     if hasattr(other, "keys"):
-        return ((key, other[key]) for key in other.keys())
+        return ((key, other[key]) for key in other.keys())  # noqa: SIM118
     return ((key, value) for key, value in other)

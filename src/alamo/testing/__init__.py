@@ -1,4 +1,5 @@
-"""For tests of programs that use alamo: a Batch that runs everything in the calling thread.
+"""For tests of programs that use alamo: a Batch that runs everything in the calling thread, and a
+DDict in the memory of the process (:func:`memory_ddict`).
 
 from alamo.testing import InlineBatch
 
@@ -9,5 +10,6 @@ def test_my_program():
 
 from alamo.testing.builders import chain, fan, layers, stencil
 from alamo.testing.inline import InlineBatch
+from alamo.testing.stores import memory_ddict
 
-__all__ = ["InlineBatch", "chain", "fan", "layers", "stencil"]
+__all__ = ["InlineBatch", "chain", "fan", "layers", "memory_ddict", "stencil"]
