@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from alamo.batch.task_stats import TaskStats as TaskStats
     from alamo.core.keys import register_key_encoder as register_key_encoder
     from alamo.data.ddict import DDict as DDict
+    from alamo.data.queue import Queue as Queue
     from alamo.errors import AlamoError as AlamoError
     from alamo.errors import AuthenticationFailed as AuthenticationFailed
     from alamo.errors import BatchBroken as BatchBroken
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
     from alamo.errors import MemoryLimitExceeded as MemoryLimitExceeded
     from alamo.errors import PolicyError as PolicyError
     from alamo.errors import ProcessFailed as ProcessFailed
+    from alamo.errors import QueueError as QueueError
+    from alamo.errors import QueueFullError as QueueFullError
     from alamo.errors import RemoteError as RemoteError
     from alamo.errors import SerializationError as SerializationError
     from alamo.errors import SubmitAfterClose as SubmitAfterClose
@@ -89,6 +92,7 @@ _EXPLAINING = ("explain",)
 _POLICY = ("Policy",)
 _DDICT = ("DDict",)
 _KEYS = ("register_key_encoder",)
+_QUEUE = ("Queue",)
 _ERRORS = (
     "AlamoError",
     "AuthenticationFailed",
@@ -105,6 +109,8 @@ _ERRORS = (
     "ProcessFailed",
     "MemoryLimitExceeded",
     "PolicyError",
+    "QueueError",
+    "QueueFullError",
     "RemoteError",
     "SerializationError",
     "SubmitAfterClose",
@@ -129,6 +135,7 @@ _HOME = (
     | dict.fromkeys(_POLICY, "alamo.policy")
     | dict.fromkeys(_DDICT, "alamo.data.ddict")
     | dict.fromkeys(_KEYS, "alamo.core.keys")
+    | dict.fromkeys(_QUEUE, "alamo.data.queue")
     | dict.fromkeys(_ERRORS, "alamo.errors")
 )
 

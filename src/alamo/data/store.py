@@ -262,9 +262,18 @@ class QueueStore(ABC):
             QueueFullError: memory has run out; nothing has changed.
         """
 
+    def put_one(self, head: bytes, buffers: Sequence[Any]) -> bool:
+        """Append one message, which is what most programs do; ``False``: there is no room."""
+        return self.put([(head, buffers)]) == 1
+
     @abstractmethod
     def take(self, limit: int) -> list[Packed]:
         """Remove at most ``limit`` from the front and return them; empty when there are none."""
+
+    def take_one(self) -> Packed | None:
+        """Remove the first message and return it; ``None`` when there is none."""
+        taken = self.take(1)
+        return taken[0] if taken else None
 
     @abstractmethod
     def size(self) -> int:

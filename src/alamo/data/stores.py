@@ -8,11 +8,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from alamo.data.store import DictStore
+from alamo.data.store import DictStore, QueueStore
 from alamo.errors import DataStoreError, UsageError
 from alamo.sizes import parse_size
 
-__all__ = ["make_dict_store", "open_dict_store"]
+__all__ = ["make_dict_store", "make_queue_store", "open_dict_store", "open_queue_store"]
 
 #: Kind of a store, the first of its handle -> the class of its DictStore, which has
 #: ``make(**where)`` and ``open(*rest of the handle)``.
@@ -20,6 +20,12 @@ _DICT_STORES = {
     "embedded": ("alamo.data.lmdb.dict_store", "EmbeddedDictStore"),
     "valkey": ("alamo.data.valkey.dict_store", "ValkeyDictStore"),
     "memory": ("alamo.testing.stores", "MemoryDictStore"),
+}
+#: The same for queues.
+_QUEUE_STORES = {
+    "embedded": ("alamo.data.lmdb.queue_store", "EmbeddedQueueStore"),
+    "valkey": ("alamo.data.valkey.queue_store", "ValkeyQueueStore"),
+    "memory": ("alamo.testing.queue_stores", "MemoryQueueStore"),
 }
 
 
@@ -61,6 +67,47 @@ def open_dict_store(handle: tuple[Any, ...]) -> DictStore:
         DataStoreError: it is gone, or cannot be reached from here.
     """
     store: DictStore = _kind(_DICT_STORES, handle[0]).open(*handle[1:])
+    return store
+
+
+def make_queue_store(
+    *,
+    maxsize: int = 0,
+    joinable: bool = False,
+    name: str | None = None,
+    directory: Any = None,
+    url: str | None = None,
+    total_mem: int | str | None = None,
+) -> QueueStore:
+    """Make a queue, or open the one of that name, which may have another size and kind.
+
+    Args:
+        maxsize: how many messages it holds; 0: any number.
+        joinable: whether unfinished messages are counted.
+        name, directory, url, total_mem: as for :func:`make_dict_store`.
+
+    Raises:
+        UsageError, DataStoreError: as :func:`make_dict_store`.
+    """
+    limit = parse_size(total_mem) if isinstance(total_mem, str) else total_mem
+    options = {"maxsize": maxsize, "joinable": joinable, "name": name, "total_mem": limit}
+    if url is None:
+        made = _kind(_QUEUE_STORES, "embedded").make(directory=directory, **options)
+    elif directory is not None:
+        raise UsageError("directory= is a place on this machine and url= a server: give one")
+    else:
+        made = _kind(_QUEUE_STORES, "valkey").make(url=url, **options)
+    store: QueueStore = made
+    return store
+
+
+def open_queue_store(handle: tuple[Any, ...]) -> QueueStore:
+    """Open the queue that a handle stands for.
+
+    Raises:
+        DataStoreError: it is gone, or cannot be reached from here.
+    """
+    store: QueueStore = _kind(_QUEUE_STORES, handle[0]).open(*handle[1:])
     return store
 
 

@@ -22,8 +22,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import redis
-
 from alamo.errors import DataStoreError, UsageError
 from alamo.runtime_dir import MARK, make_runtime_dir, runtime_root, sweep
 
@@ -71,6 +69,8 @@ class Server:
 
     def client(self) -> Any:
         """A redis-py client of this server; close it."""
+        import redis
+
         return redis.Redis(_HOST, self.port, password=self._password, protocol=2)
 
     def kill(self) -> None:
@@ -245,6 +245,8 @@ def _start(
 
 def _answers(server: Server) -> bool:
     """Wait for it; ``False`` when it has ended."""
+    import redis
+
     with server.client() as client:
 
         def ready() -> bool:
