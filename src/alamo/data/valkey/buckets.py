@@ -65,6 +65,10 @@ class Buckets:
             ]
         )
 
-    def destroy(self) -> None:
-        """Remove all that is in them.  For a day, changes are refused."""
-        self.call_all(_DESTROY)
+    def destroy(self, in_use: bool) -> None:
+        """Remove all that is in them.
+
+        Args:
+            in_use: somebody may have the store open; for an hour, changes are refused.
+        """
+        self.call_all(_DESTROY, "gone" if in_use else "")

@@ -6,10 +6,10 @@
 -- touches is among them, so that a server whose slots are on the move sends it where they are.
 -- Only the names of parts are made here; they have the hash tag of their bucket.
 
-local MARK = string.char(0xF1)
+local MARK = '\241'            -- F1; there is no string.char while the library is loaded
 local TOKEN_BYTES = 18
 local NAMES = 6
-local GONE_MS = 86400000       -- how long a destroyed store is known to be gone
+local GONE_MS = 3600000        -- how long those who have a destroyed store open are told
 local WAITS_MS = 5000
 local ORPHAN_MS = 600000       -- how long parts stay that nothing refers to
 
@@ -289,11 +289,12 @@ local function freeze(keys, args)
   return 1
 end
 
--- KEYS: buckets
-local function destroy(keys)
+-- KEYS: buckets; ('gone': others may have the store open, or '')
+local function destroy(keys, args)
   for _, b in ipairs(buckets(keys)) do
     clear_bucket(b)
-    redis.call('SET', b.state, 'gone', 'PX', GONE_MS)
+    redis.call('DEL', b.state, b.waits)
+    if args[1] ~= '' then redis.call('SET', b.state, args[1], 'PX', GONE_MS) end
   end
   return 1
 end

@@ -132,7 +132,7 @@ class Life:
             return  # a forked child that never used it
         with contextlib.suppress(AlamoError):  # the lease ends it
             if _leave(self.servers, self.id, [self._member]):
-                self._remove_buckets()
+                _remove(self.servers, int(self.facts["buckets"]), self.id, in_use=False)
 
     def destroy(self) -> None:
         """Remove the store for everybody."""
@@ -141,10 +141,7 @@ class Life:
             self.servers.change(base, b"FCALL", _UNNAME, 1, base, self.id, again=True)
         self.servers.change(self._about, "DEL", self._about, again=True)
         self.servers.change(self._open, "DEL", self._open, again=True)
-        self._remove_buckets()
-
-    def _remove_buckets(self) -> None:
-        _remove(self.servers, int(self.facts["buckets"]), self.id)
+        _remove(self.servers, int(self.facts["buckets"]), self.id, in_use=True)
 
 
 def _about_names(id: str) -> tuple[bytes, bytes]:
@@ -170,8 +167,8 @@ def _leave(servers: Servers, id: str, members: list[bytes]) -> bool:
     return bool(servers.change(about, b"FCALL", _CLOSE, 2, about, opened, *members, *dead))
 
 
-def _remove(servers: Servers, buckets: int, id: str) -> None:
-    Buckets(servers, id, buckets).destroy()
+def _remove(servers: Servers, buckets: int, id: str, in_use: bool) -> None:
+    Buckets(servers, id, buckets).destroy(in_use)
     servers.change(_UNNAMED, "SREM", _UNNAMED, f"{buckets} {id}", again=True)
 
 
@@ -184,7 +181,7 @@ def _sweep(servers: Servers) -> None:
     for entry in servers.call(_UNNAMED, "SRANDMEMBER", _UNNAMED, _SWEPT_AT_ONCE):
         buckets, _, id = entry.decode().partition(" ")
         if _leave(servers, id, [b""]):
-            _remove(servers, int(buckets), id)
+            _remove(servers, int(buckets), id, in_use=False)
 
 
 @functools.cache
