@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -49,8 +48,6 @@ _BUCKETS_OF_CLUSTER = 64
 #: Entries are read so many, and about so many bytes, at once.
 _PAGE = 1000
 _PAGE_BYTES = 8 << 20
-#: How often a key that is not there makes us look whether the dictionary is.
-_DOUBT_S = 1.0
 
 
 class ValkeyDictStore(DictStore):
@@ -70,7 +67,6 @@ class ValkeyDictStore(DictStore):
         self._values = Values(servers)
         self._transactions: dict[int, Transaction] = {}
         self._popped = 0
-        self._doubt_s = -_DOUBT_S
         self._finalizer = weakref.finalize(self, life.close)
 
     @classmethod
@@ -111,7 +107,7 @@ class ValkeyDictStore(DictStore):
         base = names[0]
         record = self._servers.call(base, b"HGET", base, key)
         if record is None:
-            self._doubt(names)
+            self._absent(names)
             return None
         if record[0] != 0xF1:
             return record, ()
@@ -131,7 +127,7 @@ class ValkeyDictStore(DictStore):
         names = self._buckets.of(key)
         there = self._call(names, _ALIVE, key)
         if not there:
-            self._doubt(names)
+            self._absent(names)
         return bool(there)
 
     def put(
@@ -191,7 +187,7 @@ class ValkeyDictStore(DictStore):
         names = self._buckets.of(key)
         record = self._servers.call(names[0], b"HGET", names[0], key)
         if record is None:
-            self._doubt(names)
+            self._absent(names)
             return None
         value = self._values.read(names, key, record)
         return None if value is None else Seen(value, token_of(record))
@@ -266,6 +262,10 @@ class ValkeyDictStore(DictStore):
         yield from self._entries()
 
     def _entries(self) -> Iterator[Entry]:
+        for key, kept, seen in self._seen_entries():
+            yield Entry(key, kept, seen.value)
+
+    def _seen_entries(self) -> Iterator[tuple[bytes, bytes, Seen]]:
         for names in self._buckets.names:
             keys, kept = self._list(names)
             while keys:
@@ -273,7 +273,7 @@ class ValkeyDictStore(DictStore):
                 for key, record in zip(keys, records):
                     value = self._values.read(names, key, record)
                     if value is not None:
-                        yield Entry(key, kept.get(key, b""), value)
+                        yield key, kept.get(key, b""), Seen(value, token_of(record))
                 keys = keys[len(records) :]
 
     def _list(self, names: Names) -> tuple[list[bytes], dict[bytes, bytes]]:
@@ -287,7 +287,7 @@ class ValkeyDictStore(DictStore):
         mine = self._transactions.get(ident)
         if mine is None:
             label = f"the dictionary {self.id}"
-            mine = Transaction(self._buckets, self._values, self._look, self._entries, label)
+            mine = Transaction(self._buckets, self._values, self._look, self._seen_entries, label)
             self._transactions[ident] = mine
         mine.depth += 1
         try:
@@ -328,8 +328,8 @@ class ValkeyDictStore(DictStore):
         self._call_all(_FREEZE, "")
 
     def is_frozen(self) -> bool:
-        state = self._buckets.names[0][1]
-        return self._servers.call(state, b"GET", state) == b"frozen"
+        base, state, *_ = self._buckets.names[0]
+        return bool(self._servers.call(base, b"GET", state) == b"frozen")
 
     def shard_of(self, key: bytes) -> int:
         return self._servers.nodes().index(self._servers.node_of(self._buckets.of(key)[0]))
@@ -419,17 +419,14 @@ class ValkeyDictStore(DictStore):
             self._values.discard([(names[0], written)])
         return found
 
-    def _doubt(self, names: Names) -> None:
-        """A key was not there: is the dictionary?
+    def _absent(self, names: Names) -> None:
+        """A key was not there: then look whether the dictionary is.
 
         Raises:
             DataStoreError: it was destroyed.
         """
-        now_s = time.monotonic()
-        if now_s > self._doubt_s + _DOUBT_S:
-            self._doubt_s = now_s
-            if self._servers.call(names[0], b"GET", names[1]) == b"gone":
-                raise self._error_of(Refusal("ALAMOGONE", ""))
+        if self._servers.call(names[0], b"GET", names[1]) == b"gone":
+            raise self._error_of(Refusal("ALAMOGONE", ""))
 
     def _error_of(self, refusal: Refusal) -> DataStoreError:
         label = f"the dictionary {self.id} at {self.place}"

@@ -22,10 +22,11 @@ class Transaction:
     """What one thread has read and means to write.  Its methods are those of ``DictStore``.
 
     What it reads it remembers, so that it reads the same again; what it writes only it sees.
+    Whoever iterates reads all keys that are there, but a key that comes meanwhile is no conflict.
 
     Args:
         look: reads from the store.
-        entries: iterates over those in the store.
+        entries: iterates over those in the store: key, kept, and what ``look`` would give.
         label: what errors call the dictionary.
     """
 
@@ -34,7 +35,7 @@ class Transaction:
         buckets: Buckets,
         values: Values,
         look: Callable[[bytes], Seen | None],
-        entries: Callable[[], Iterator[Entry]],
+        entries: Callable[[], Iterator[tuple[bytes, bytes, Seen]]],
         label: str,
     ) -> None:
         self.depth = 0
@@ -159,13 +160,15 @@ class Transaction:
 
     def entries(self) -> Iterator[Entry]:
         written = dict(self._writes)
-        for entry in self._entries():
-            write = written.pop(entry.key, None)
+        for key, kept, seen in self._entries():
+            write = written.pop(key, None)
             if write is None:
-                yield entry
+                self._check(key)
+                there = self._seen.setdefault(key, seen)
+                if there is not None:
+                    yield Entry(key, kept, there.value)
             elif write.value is not None:
-                kept = write.kept if write.is_new else entry.kept
-                yield Entry(entry.key, kept, write.value)
+                yield Entry(key, write.kept if write.is_new else kept, write.value)
         for write in written.values():
             if write.value is not None:
                 yield Entry(write.key, write.kept, write.value)
