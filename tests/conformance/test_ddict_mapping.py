@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import uuid
 from collections import UserDict
@@ -225,8 +226,13 @@ def test_a_copy_is_another_dictionary(make_ddict: MakeDDict) -> None:
     assert (other.wait_for_keys, other.timeout, other.name) == (True, 30, None)
     other["a"] = 5
     assert d["a"] == 1
-    other.destroy()
     assert dict(d) == {"a": 1, 1: 2}
+    shallow, deep = copy.copy(d), copy.deepcopy(d)
+    assert shallow == deep == d
+    shallow["a"] = deep["a"] = 5
+    assert d["a"] == 1
+    for one in (other, shallow, deep):
+        one.destroy()
 
 
 def test_clear_and_len(make_ddict: MakeDDict) -> None:

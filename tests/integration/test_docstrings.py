@@ -20,10 +20,13 @@ MODULES = [
     "alamo.batch.results",
     "alamo.batch.retry",
     "alamo.batch.task_stats",
+    "alamo.data.atomic",
+    "alamo.data.ddict",
     "alamo.executor",
     "alamo.policy",
     "alamo.sizes",
     "alamo.testing.inline",
+    "alamo.testing.stores",
 ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import reprlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -67,7 +67,7 @@ class DDict(AtomicMapping[K, V]):
 
     def __init__(
         self,
-        data: Any = (),
+        data: Mapping[K, V] | Iterable[tuple[K, V]] = (),
         /,
         *,
         name: str | None = None,
@@ -80,8 +80,7 @@ class DDict(AtomicMapping[K, V]):
         deadline_of(timeout)  # complains of what is no timeout
         store = make_dict_store(name=name, directory=directory, url=url, total_mem=total_mem)
         self._start(store, name, wait_for_keys, timeout)
-        if data != ():
-            self.update(data)
+        self.update(data)
 
     def _start(
         self, store: DictStore, name: str | None, wait_for_keys: bool, timeout: float | None

@@ -198,6 +198,12 @@ class StoredMapping(MutableMapping[K, V]):
         new._store.put_many(self._store.entries())
         return new
 
+    def __copy__(self) -> Self:
+        return self.copy()
+
+    def __deepcopy__(self, _: Any) -> Self:
+        return self.copy()
+
     def __or__(self, other: Any) -> Self:
         if not isinstance(other, Mapping):
             return NotImplemented
