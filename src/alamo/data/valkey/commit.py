@@ -8,11 +8,11 @@ from typing import Any, Final, NamedTuple
 from alamo.core.keys import decode
 from alamo.data.store import Packed
 from alamo.data.valkey.buckets import Buckets
-from alamo.data.valkey.failures import Refusal
 from alamo.data.valkey.functions import function
 from alamo.data.valkey.records import INLINE_MAX_BYTES
+from alamo.data.valkey.requests import Requests
 from alamo.data.valkey.values import Values, Written
-from alamo.errors import CrossShardError
+from alamo.errors import CrossShardError, DDictFrozenError, DDictFullError
 
 __all__ = ["KEEP_TTL", "Write", "check_one_shard", "commit"]
 
@@ -56,7 +56,7 @@ def check_one_shard(buckets: Buckets, one: bytes, other: bytes) -> None:
 
 
 def commit(
-    buckets: Buckets,
+    requests: Requests,
     values: Values,
     checks: Mapping[bytes, bytes],
     writes: Sequence[Write],
@@ -70,8 +70,9 @@ def commit(
 
     Raises:
         CrossShardError: the keys lie in several shards.
-        Refusal: the dictionary is frozen or gone, memory is full.
+        DataStoreError: as all requests; nothing has changed when it is frozen or full.
     """
+    buckets = requests.buckets
     keys = [*checks, *(write.key for write in writes)]
     for key in keys[1:]:
         check_one_shard(buckets, keys[0], key)
@@ -96,10 +97,9 @@ def commit(
         arguments += (action, write.kept, write.ttl, written.parts, written.record)
     arguments[:-1] = [_joined(argument) for argument in arguments[:-1]]
     name = _COMMIT if staged or not writes else _SHRINK
-    command = (b"FCALL", name, len(names), *names, *arguments)
     try:
-        done = bool(buckets.servers.change(names[0], *command, again=again))
-    except Refusal:
+        done = bool(requests.change(names, name, *arguments, again=again))
+    except (DDictFullError, DDictFrozenError):
         values.discard(staged)
         raise
     if not done:

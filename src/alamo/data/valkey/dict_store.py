@@ -19,11 +19,12 @@ from alamo.data.valkey.functions import function
 from alamo.data.valkey.life import Life
 from alamo.data.valkey.nodes import is_here
 from alamo.data.valkey.records import has_ttl, is_plain, token_of
+from alamo.data.valkey.requests import Requests
 from alamo.data.valkey.servers import Servers
 from alamo.data.valkey.transaction import Transaction, ttl_ms
 from alamo.data.valkey.values import Values
 from alamo.data.valkey.watches import KeyWatch, subscribed
-from alamo.errors import DataStoreError, DDictFrozenError, DDictFullError, UsageError
+from alamo.errors import DDictFrozenError, DDictFullError, UsageError
 
 __all__ = ["ValkeyDictStore"]
 
@@ -65,6 +66,7 @@ class ValkeyDictStore(DictStore):
         self._life = life
         self._buckets = life.buckets
         self._values = Values(servers)
+        self._requests = Requests(self._buckets, f"the dictionary {self.id}", DDictFullError)
         self._transactions: dict[int, Transaction] = {}
         self._popped = 0
         self._finalizer = weakref.finalize(self, life.close)
@@ -125,7 +127,7 @@ class ValkeyDictStore(DictStore):
         if self._transactions and (mine := self._transactions.get(get_ident())):
             return mine.contains(key)
         names = self._buckets.of(key)
-        there = self._call(names, _ALIVE, key)
+        there = self._requests.call(names, _ALIVE, key)
         if not there:
             self._absent(names)
         return bool(there)
@@ -143,7 +145,7 @@ class ValkeyDictStore(DictStore):
             return
         names = self._buckets.of(key)
         if ttl_s is None and not kept and is_plain(head, buffers):
-            self._change(names, _PUT, key, head, again=True)
+            self._requests.change(names, _PUT, key, head, again=True)
         else:
             self._store(names, _PUT, key, kept, (head, buffers), ttl_s, again=True)
 
@@ -169,13 +171,13 @@ class ValkeyDictStore(DictStore):
     def delete(self, key: bytes) -> bool:
         if self._transactions and (mine := self._transactions.get(get_ident())):
             return mine.delete(key)
-        return bool(self._change(self._buckets.of(key), _DELETE, key))
+        return bool(self._requests.change(self._buckets.of(key), _DELETE, key))
 
     def pop(self, key: bytes) -> Packed | None:
         if self._transactions and (mine := self._transactions.get(get_ident())):
             return mine.pop(key)
         names = self._buckets.of(key)
-        record = self._change(names, _POP, key)
+        record = self._requests.change(names, _POP, key)
         return None if record is None else self._values.taken(names[0], record)
 
     def look(self, key: bytes) -> Seen | None:
@@ -196,7 +198,8 @@ class ValkeyDictStore(DictStore):
         if self._transactions and (mine := self._transactions.get(get_ident())):
             return mine.swap(key, kept, token, value)
         timed = token is not None and has_ttl(token)
-        return self._commit({key: token or b""}, [Write(key, kept, value, KEEP_TTL, timed)])
+        writes = [Write(key, kept, value, KEEP_TTL, timed)]
+        return commit(self._requests, self._values, {key: token or b""}, writes)
 
     # -- many keys --
 
@@ -207,7 +210,7 @@ class ValkeyDictStore(DictStore):
         ttl = "" if ttl_s is None else ttl_ms(ttl_s)
         writes = [Write(*entry, ttl, ttl_s is not None) for entry in entries]
         if writes:
-            self._commit({}, writes, again=True)
+            commit(self._requests, self._values, {}, writes, again=True)
 
     def fill(self, entries: Iterable[Entry]) -> None:
         """Put entries bucket by bucket, some thousand at once; not as one."""
@@ -223,11 +226,11 @@ class ValkeyDictStore(DictStore):
         if self._transactions and (mine := self._transactions.get(get_ident())):
             return mine.pop_any()
         names = self._buckets.names
-        found = self._change(names[self._popped], _POP_ANY)
+        found = self._requests.change(names[self._popped], _POP_ANY)
         if found is None and not self._servers.is_cluster:
-            found = self._change([name for bucket in names for name in bucket], _POP_ANY)
+            found = self._requests.change([name for bucket in names for name in bucket], _POP_ANY)
         elif found is None:
-            others = (self._change(bucket, _POP_ANY) for bucket in names)
+            others = (self._requests.change(bucket, _POP_ANY) for bucket in names)
             found = next((other for other in others if other is not None), None)
         if found is None:
             return None
@@ -238,13 +241,13 @@ class ValkeyDictStore(DictStore):
     def count(self) -> int:
         if self._transactions and (mine := self._transactions.get(get_ident())):
             return mine.count()
-        return sum(self._call_all(_COUNT))
+        return sum(self._requests.call_all(_COUNT))
 
     def clear(self) -> None:
         if self._transactions and (mine := self._transactions.get(get_ident())):
             mine.clear()
             return
-        self._call_all(_CLEAR)
+        self._requests.call_all(_CLEAR)
 
     def keys(self) -> Iterator[tuple[bytes, bytes]]:
         if self._transactions and (mine := self._transactions.get(get_ident())):
@@ -269,7 +272,7 @@ class ValkeyDictStore(DictStore):
         for names in self._buckets.names:
             keys, kept = self._list(names)
             while keys:
-                records = self._call(names, _READ, _PAGE_BYTES, *keys[:_PAGE])
+                records = self._requests.call(names, _READ, _PAGE_BYTES, *keys[:_PAGE])
                 for key, record in zip(keys, records):
                     value = self._values.read(names, key, record)
                     if value is not None:
@@ -278,7 +281,7 @@ class ValkeyDictStore(DictStore):
 
     def _list(self, names: Names) -> tuple[list[bytes], dict[bytes, bytes]]:
         """The keys of a bucket at one instant, and the kept ones among them."""
-        keys, kept = self._call(names, _LIST)
+        keys, kept = self._requests.call(names, _LIST)
         return keys, dict(zip(kept[::2], kept[1::2]))
 
     @contextmanager
@@ -286,8 +289,7 @@ class ValkeyDictStore(DictStore):
         ident = get_ident()
         mine = self._transactions.get(ident)
         if mine is None:
-            label = f"the dictionary {self.id}"
-            mine = Transaction(self._buckets, self._values, self._look, self._seen_entries, label)
+            mine = Transaction(self._requests, self._values, self._look, self._seen_entries)
             self._transactions[ident] = mine
         mine.depth += 1
         try:
@@ -296,10 +298,7 @@ class ValkeyDictStore(DictStore):
             self._leave(mine, ident)
             raise
         if self._leave(mine, ident):
-            try:
-                mine.commit()
-            except Refusal as refusal:
-                raise self._error_of(refusal) from None
+            mine.commit()
 
     def _leave(self, mine: Transaction, ident: int) -> bool:
         """One level of a transaction has ended; whether it was the outermost."""
@@ -317,15 +316,15 @@ class ValkeyDictStore(DictStore):
             raise UsageError("a transaction reads what was there when it began: wait before it")
         names = self._buckets.of(key)
         with subscribed(self._servers, names[0], names[0] + b":" + key) as subscription:
-            yield KeyWatch(subscription, lambda: self._call(names, _ANNOUNCE))
+            yield KeyWatch(subscription, lambda: self._requests.call(names, _ANNOUNCE))
 
     # -- the whole --
 
     def freeze(self) -> None:
-        self._call_all(_FREEZE, "frozen")
+        self._requests.call_all(_FREEZE, "frozen")
 
     def unfreeze(self) -> None:
-        self._call_all(_FREEZE, "")
+        self._requests.call_all(_FREEZE, "")
 
     def is_frozen(self) -> bool:
         base, state, *_ = self._buckets.names[0]
@@ -341,7 +340,7 @@ class ValkeyDictStore(DictStore):
         return {
             "items": self.count(),
             "shards": len(self._servers.nodes()),
-            "bytes_used": sum(self._call_all(_USAGE)),
+            "bytes_used": sum(self._requests.call_all(_USAGE)),
             "buckets": len(self._buckets.names),
         }
 
@@ -368,34 +367,6 @@ class ValkeyDictStore(DictStore):
 
     # -- inside --
 
-    def _call(self, names: Names, function: bytes, *arguments: Any) -> Any:
-        try:
-            return self._servers.call(names[0], b"FCALL", function, len(names), *names, *arguments)
-        except Refusal as refusal:
-            raise self._error_of(refusal) from None
-
-    def _change(
-        self, names: Sequence[bytes], function: bytes, *arguments: Any, again: bool = False
-    ) -> Any:
-        try:
-            return self._servers.change(
-                names[0], b"FCALL", function, len(names), *names, *arguments, again=again
-            )
-        except Refusal as refusal:
-            raise self._error_of(refusal) from None
-
-    def _call_all(self, function: bytes, *arguments: Any) -> list[Any]:
-        try:
-            return self._buckets.call_all(function, *arguments)
-        except Refusal as refusal:
-            raise self._error_of(refusal) from None
-
-    def _commit(self, checks: dict[bytes, bytes], writes: list[Write], again: bool = False) -> bool:
-        try:
-            return commit(self._buckets, self._values, checks, writes, again)
-        except Refusal as refusal:
-            raise self._error_of(refusal) from None
-
     def _store(
         self,
         names: Names,
@@ -411,7 +382,7 @@ class ValkeyDictStore(DictStore):
         written = self._values.write(names[0], value, ttl_s is not None)
         arguments = (key, kept, ttl, written.parts, written.record)
         try:
-            found = self._change(names, function, *arguments, again=again)
+            found = self._requests.change(names, function, *arguments, again=again)
         except (DDictFullError, DDictFrozenError):
             self._values.discard([(names[0], written)])
             raise
@@ -426,17 +397,4 @@ class ValkeyDictStore(DictStore):
             DataStoreError: it was destroyed.
         """
         if self._servers.call(names[0], b"GET", names[1]) == b"gone":
-            raise self._error_of(Refusal("ALAMOGONE", ""))
-
-    def _error_of(self, refusal: Refusal) -> DataStoreError:
-        label = f"the dictionary {self.id} at {self.place}"
-        if refusal.code == "ALAMOFROZEN":
-            return DDictFrozenError(f"{label} is frozen: call unfreeze() before changing it")
-        if refusal.code == "ALAMOGONE":
-            return DataStoreError(f"{label} was destroyed: make another")
-        if refusal.code == "OOM":
-            return DDictFullError(
-                f"{label}: the memory of the server is full; nothing was stored. Delete keys, or "
-                "raise its 'maxmemory'"
-            )
-        return DataStoreError(f"{label}: {refusal}")
+            raise self._requests.error_of(Refusal("ALAMOGONE", ""))

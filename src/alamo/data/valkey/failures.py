@@ -11,16 +11,14 @@ __all__ = ["Refusal", "failure", "is_missing_function", "refusal_of", "was_not_e
 # The first word of an error reply tells what it is.
 _REFUSALS = {"ALAMOFROZEN", "ALAMOGONE", "ALAMOLOST", "OOM"}
 #: The server has not executed the command, and a later attempt or another server will.
-_ELSEWHERE = {
-    "MOVED",
-    "ASK",
-    "TRYAGAIN",
-    "CLUSTERDOWN",
-    "LOADING",
-    "READONLY",
-    "MASTERDOWN",
-    "BUSY",
-}
+_ELSEWHERE = (
+    redis.exceptions.AskError,  # MOVED is one of these
+    redis.exceptions.TryAgainError,
+    redis.exceptions.ClusterDownError,
+    redis.exceptions.BusyLoadingError,
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.MasterDownError,
+)
 _LOGIN = ("NOAUTH", "WRONGPASS", "NOPERM")
 
 
@@ -46,7 +44,7 @@ def refusal_of(error: Exception) -> Refusal | None:
 
 def was_not_executed(error: Exception) -> bool:
     """Whether a reply says that another server, or this one later, will execute the command."""
-    return isinstance(error, _ELSEWHERE) or str(error).startswith(("BUSY ", "TRYAGAIN "))
+    return isinstance(error, _ELSEWHERE) or str(error).startswith("BUSY ")  # in a long script
 
 
 def is_missing_function(error: Exception) -> bool:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from alamo.data.store import Entry, Packed, Seen
-from alamo.data.valkey.buckets import Buckets
 from alamo.data.valkey.commit import KEEP_TTL, Write, check_one_shard, commit
 from alamo.data.valkey.records import has_ttl
+from alamo.data.valkey.requests import Requests
 from alamo.data.valkey.values import Values
 from alamo.errors import DDictConflictError
 
@@ -27,23 +27,20 @@ class Transaction:
     Args:
         look: reads from the store.
         entries: iterates over those in the store: key, kept, and what ``look`` would give.
-        label: what errors call the dictionary.
     """
 
     def __init__(
         self,
-        buckets: Buckets,
+        requests: Requests,
         values: Values,
         look: Callable[[bytes], Seen | None],
         entries: Callable[[], Iterator[tuple[bytes, bytes, Seen]]],
-        label: str,
     ) -> None:
         self.depth = 0
-        self._buckets = buckets
+        self._requests = requests
         self._values = values
         self._look = look
         self._entries = entries
-        self._label = label
         self._seen: dict[bytes, Seen | None] = {}
         self._writes: dict[bytes, Write] = {}
         self._removed: set[bytes] = set()
@@ -55,16 +52,16 @@ class Transaction:
 
         Raises:
             DDictConflictError: something it has read was changed meanwhile.
-            Refusal: the dictionary is frozen or gone, memory is full.
+            DataStoreError: it is frozen, gone or full.
         """
         if not self._writes and len(self._seen) < 2:
             return
         checks = {key: b"" if seen is None else seen.token for key, seen in self._seen.items()}
         writes = list(self._writes.values())
-        if not commit(self._buckets, self._values, checks, writes):
+        if not commit(self._requests, self._values, checks, writes):
             raise DDictConflictError(
-                f"somebody else has changed a key of {self._label} that this transaction had "
-                "read; nothing is stored. Run the block again, it reads anew"
+                f"{self._requests.label}: somebody else has changed a key that this transaction "
+                "had read; nothing is stored. Run the block again, it reads anew"
             )
 
     # -- one key --
@@ -190,7 +187,7 @@ class Transaction:
 
     def _check(self, key: bytes) -> None:
         for other in self._writes or self._seen:
-            check_one_shard(self._buckets, other, key)
+            check_one_shard(self._requests.buckets, other, key)
             return
 
 
