@@ -105,6 +105,7 @@ def test_one_of_many_gets_what_is_popped_or_set_first(make_ddict: MakeDDict) -> 
     assert sorted(key for some in taken for key in some) == list(range(ROUNDS))
 
 
+@pytest.mark.needs("one shard")
 def test_nobody_sees_a_part_of_an_update(make_ddict: MakeDDict) -> None:
     d = make_ddict(dict.fromkeys(range(10), 0))
 

@@ -331,14 +331,13 @@ local function open_store(keys, args)
   return about
 end
 
--- KEYS: as open_store; (members...) -> 1: it has ended with them, and its buckets are to be removed
+-- KEYS: as open_store; (members...) -> 1: it has just ended, and its buckets are to be removed
 local function close_store(keys, args)
   redis.call('SREM', keys[2], unpack(args))
   if redis.call('SCARD', keys[2]) > 0 then return 0 end
   local name = redis.call('HGET', keys[1], 'name')
   if name and name ~= '' then return 0 end
-  redis.call('DEL', keys[1])
-  return 1
+  return redis.call('DEL', keys[1])   -- 0: it was destroyed
 end
 
 -- KEYS: the name; (id) -> the id that it has now

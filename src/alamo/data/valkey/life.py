@@ -180,7 +180,8 @@ def _sweep(servers: Servers) -> None:
     _swept_s = time.monotonic()
     for entry in servers.call(_UNNAMED, "SRANDMEMBER", _UNNAMED, _SWEPT_AT_ONCE):
         buckets, _, id = entry.decode().partition(" ")
-        if _leave(servers, id, [b""]):
+        about, _ = _about_names(id)
+        if _leave(servers, id, [b""]) or not servers.call(about, "EXISTS", about):
             _remove(servers, int(buckets), id, in_use=False)
 
 
