@@ -72,29 +72,25 @@ def wait_for_file(path: str, limit_s: float = PATIENCE_S) -> str:
 
 
 def await_mail(path: str, timeout_s: float | None = None) -> str:
-    """Stands in for a reader of shared data: waits for a datagram, and looks again now and then."""
-    deadline = time.monotonic() + (timeout_s or PATIENCE_S)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as box:
-        box.bind(path)
+    """Stands in for a reader of shared data: it is told when they come, and looks now and then."""
+    end = time.monotonic() + (PATIENCE_S if timeout_s is None else timeout_s)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bell:
+        bell.bind(f"{path}.bell")
         with while_blocked(timeout_s):
-            while not select.select([box], [], [], min(0.5, timeout_s or 0.5))[0]:
-                if time.monotonic() > deadline:
+            while not os.path.exists(path):
+                left_s = end - time.monotonic()
+                if left_s < 0:
                     raise TimeoutError(path)
-        return box.recv(1000).decode()
+                select.select([bell], [], [], min(0.5, left_s))
+    return read_text(path)
 
 
 def send_mail(path: str, text: str) -> None:
     """Stands in for a writer of shared data; the reader may come later."""
-    end = time.monotonic() + PATIENCE_S
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        while True:
-            try:
-                sock.sendto(text.encode(), path)
-                return
-            except (FileNotFoundError, ConnectionRefusedError):
-                if time.monotonic() > end:
-                    raise
-            time.sleep(0.002)
+    write_text(f"{path}.part", text)
+    os.rename(f"{path}.part", path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):
+        sock.sendto(b"", f"{path}.bell")  # where nobody waits yet, nobody needs it
 
 
 def append_line(path: str, line: str) -> None:

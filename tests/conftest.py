@@ -1,7 +1,7 @@
 """What every test of running Batches is held to: it leaves nothing behind.
 
 Each test under tests/conformance and tests/integration is followed by a look for processes and
-runtime directories that were not there before it. The session gets a temporary directory of its
+directories that were not there before it. The session gets a temporary directory of its
 own, so that other users of the machine do not appear in the picture, and a mark in the environment,
 which finds orphans too.
 """
@@ -45,6 +45,9 @@ WATCHED = {Path(__file__).parent / name for name in ("conformance", "integration
 GRACE_S = 60.0
 MARK = "ALAMO_TEST_SESSION"
 RUNTIME = "ALAMO_RUNTIME_DIR"
+DATA = "ALAMO_DATA_DIR"
+#: In memory, where there is such a place, as DDicts and Queues of users are.
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 # Helpers of multiprocessing that live as long as the process that used it.
 LASTING = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
@@ -68,9 +71,11 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session")
 def session_mark() -> Iterator[str]:
-    """A temporary directory (short: socket paths end at 108 bytes), a mark for the children."""
-    saved = {name: os.environ.get(name) for name in ("TMPDIR", MARK, RUNTIME)}
+    """A temporary directory (short: socket paths end at 108 bytes), one for shared data, a mark for
+    the children."""
+    saved = {name: os.environ.get(name) for name in ("TMPDIR", MARK, RUNTIME, DATA)}
     directory = tempfile.mkdtemp(prefix="at-")
+    data = os.environ[DATA] = tempfile.mkdtemp(prefix="at-", dir=MEMORY)
     mark = uuid.uuid4().hex
     os.environ["TMPDIR"] = directory
     os.environ[MARK] = mark
@@ -84,6 +89,7 @@ def session_mark() -> Iterator[str]:
             os.environ[name] = value
     tempfile.tempdir = None
     shutil.rmtree(directory, ignore_errors=True)
+    shutil.rmtree(data, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)
@@ -159,12 +165,14 @@ def describe(process: psutil.Process) -> str:
 
 
 def entries() -> set[Path]:
-    """The runtime directories: <temporary directory>/alamo-<uid>/<owner>.
+    """The runtime directories, <temporary directory>/alamo-<uid>/<owner>, and those of DDicts and
+    Queues, <data directory>/alamo-<uid>/<kind>-<id>.
 
-    Shared memory is not looked for: what alamo uses has no name, and names there say nothing of
-    who made them, which may be other users of the machine.
+    Other shared memory is not looked for: what alamo uses has no name, and names there say nothing
+    of who made them, which may be other users of the machine.
     """
-    return set(Path(tempfile.gettempdir()).glob("alamo-*/*"))
+    found = set(Path(tempfile.gettempdir()).glob("alamo-*/*"))
+    return found | set(Path(os.environ[DATA]).glob("alamo-*/*"))
 
 
 def wait_removed(old: set[Path]) -> list[str]:

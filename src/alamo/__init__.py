@@ -91,8 +91,8 @@ _ATTEMPTS = ("Attempt",)
 _EXPLAINING = ("explain",)
 _POLICY = ("Policy",)
 _DDICT = ("DDict",)
-_KEYS = ("register_key_encoder",)
 _QUEUE = ("Queue",)
+_KEYS = ("register_key_encoder",)
 _ERRORS = (
     "AlamoError",
     "AuthenticationFailed",
@@ -134,8 +134,8 @@ _HOME = (
     | dict.fromkeys(_EXPLAINING, "alamo.batch.explaining")
     | dict.fromkeys(_POLICY, "alamo.policy")
     | dict.fromkeys(_DDICT, "alamo.data.ddict")
-    | dict.fromkeys(_KEYS, "alamo.core.keys")
     | dict.fromkeys(_QUEUE, "alamo.data.queue")
+    | dict.fromkeys(_KEYS, "alamo.core.keys")
     | dict.fromkeys(_ERRORS, "alamo.errors")
 )
 

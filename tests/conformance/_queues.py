@@ -1,7 +1,4 @@
-"""The stores that the tests of ``Queue`` run over, and what their processes run.
-
-A store that joins gets an entry in ``STORES`` here and nothing anywhere else.
-"""
+"""What the processes of the tests of ``Queue`` run."""
 
 from __future__ import annotations
 
@@ -9,39 +6,9 @@ import os
 import pickle
 import sys
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 from alamo import Queue
-from alamo.testing import memory_queue
-
-
-@dataclass(frozen=True)
-class Store:
-    """A place where queues lie.
-
-    Attributes:
-        name: in the ids of the tests.
-        make: makes a queue; takes ``maxsize`` and ``joinable``.
-        processes: whether processes share its queues.
-        around: entered before the first queue and left after the last.
-    """
-
-    name: str
-    make: Callable[..., Queue[Any]]
-    processes: bool
-    around: Callable[[], AbstractContextManager[object]] = nullcontext
-
-
-STORES = (
-    Store("memory", memory_queue, False),
-    Store("embedded", Queue, True),
-)
-
-
-# -- what processes run --------------------------------------------------------------------
 
 
 def put_numbers(q: Queue[Any], producer: int, count: int) -> None:

@@ -1,4 +1,4 @@
-"""The stores that the tests of DDict run over, and what each of them can do.
+"""The stores that the tests of DDict and Queue run over, and what each of them can do.
 
 A store that joins gets an entry in ``STORES`` here and nothing anywhere else.
 """
@@ -13,45 +13,48 @@ from typing import Any
 
 import pytest
 
-from alamo import DDict
-from alamo.testing import memory_ddict, valkey_cluster, valkey_server
+from alamo import DDict, Queue
+from alamo.testing import memory_ddict, memory_queue, valkey_cluster, valkey_server
 from alamo.testing.valkey import find_server
 
 MakeDDict = Callable[..., DDict[Any, Any]]
+MakeQueue = Callable[..., Queue[Any]]
 
 #: What a test may need beyond what every store does, and what it means when a store has it.
 STORE_CAPABILITIES = {
     "handles": "a handle opens in other processes",
-    "names": "a dictionary can be opened by its name",
+    "names": "a dictionary or a queue can be opened by its name",
     "one shard": "all keys are of one shard, so a transaction may name any of them",
 }
 
 
 @dataclass(frozen=True)
 class Store:
-    """Where a DDict may lie.
+    """Where a DDict or a Queue may lie.
 
     Attributes:
         name: in the ids of the tests.
         make: makes a DDict there; takes the options of ``DDict``.
+        make_queue: makes a Queue there; takes the options of ``Queue``.
         capabilities: keys of ``STORE_CAPABILITIES``.
-        around: entered before the first DDict and left after the last: the place for a server,
+        around: entered before the first of them and left after the last: the place for a server,
             or for ``pytest.importorskip``.
     """
 
     name: str
     make: MakeDDict
+    make_queue: MakeQueue
     capabilities: frozenset[str]
     around: Callable[[], AbstractContextManager[object]] = nullcontext
 
 
-STORES = [Store("memory", memory_ddict, frozenset({"one shard"}))]
+STORES = [Store("memory", memory_ddict, memory_queue, frozenset({"one shard"}))]
 if importlib.util.find_spec("alamo.data.lmdb") is not None:
-    STORES.append(Store("embedded", DDict, frozenset(STORE_CAPABILITIES)))
+    STORES.append(Store("embedded", DDict, Queue, frozenset(STORE_CAPABILITIES)))
 
 
 class Remote:
-    """DDicts over servers that run while tests need them."""
+    """Over servers that run while tests need them."""
 
     def __init__(self, run: Callable[[], AbstractContextManager[Any]]) -> None:
         self._run = run
@@ -66,13 +69,18 @@ class Remote:
             self._url = servers.url
             yield
 
-    def make(self, *data: Any, **options: Any) -> DDict[Any, Any]:
+    def ddict(self, *data: Any, **options: Any) -> DDict[Any, Any]:
         return DDict(*data, url=self._url, **options)
+
+    def queue(self, **options: Any) -> Queue[Any]:
+        return Queue(url=self._url, **options)
 
 
 _server = Remote(valkey_server)
 _cluster = Remote(valkey_cluster)
+_ALL = frozenset(STORE_CAPABILITIES)
+_CLUSTER = _ALL - {"one shard"}
 STORES += [
-    Store("valkey", _server.make, frozenset(STORE_CAPABILITIES), _server.around),
-    Store("valkey-cluster", _cluster.make, frozenset({"handles", "names"}), _cluster.around),
+    Store("valkey", _server.ddict, _server.queue, _ALL, _server.around),
+    Store("valkey-cluster", _cluster.ddict, _cluster.queue, _CLUSTER, _cluster.around),
 ]

@@ -1,5 +1,5 @@
 """Runs every test that asks for ``engine``, ``make_batch`` or ``batch`` over every engine, and
-every test that asks for ``store`` or ``make_ddict`` over every store.
+every test that asks for ``store``, ``make_ddict`` or ``make_queue`` over every store.
 
 ``@pytest.mark.needs("kills", ...)`` says what a test needs that not every engine or store can do;
 it is skipped, with the reason, where that cannot. What may be needed: ``_engines.CAPABILITIES`` and
@@ -9,14 +9,12 @@ it is skipped, with the reason, where that cannot. What may be needed: ``_engine
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
 from _engines import CAPABILITIES, ENGINES, Engine, MakeBatch, check_capabilities
-from _queues import STORES as QUEUE_STORES
-from _queues import Store as QueueStore
-from _stores import STORE_CAPABILITIES, STORES, MakeDDict, Store
+from _stores import STORE_CAPABILITIES, STORES, MakeDDict, MakeQueue, Store
 
 from alamo import Batch, DataStoreError, DDict, Queue, UsageError
 
@@ -104,35 +102,15 @@ def make_ddict(store: Store) -> Iterator[MakeDDict]:
                 pass  # the test has closed or destroyed it
 
 
-# -- queues --------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="session", params=QUEUE_STORES, ids=lambda store: store.name)
-def queue_store(request: pytest.FixtureRequest) -> Iterator[QueueStore]:
-    one: QueueStore = request.param
-    with one.around():
-        yield one
-
-
 @pytest.fixture
-def make_queue(queue_store: QueueStore) -> Iterator[Callable[..., Queue[Any]]]:
-    """Makes a queue of a test's own, removed after it; takes ``maxsize`` and ``joinable``."""
+def make_queue(store: Store) -> Iterator[MakeQueue]:
+    """Makes a Queue of a test's own, destroyed after it; takes the options of ``Queue``."""
     made: list[Queue[Any]] = []
 
     def make(**options: Any) -> Queue[Any]:
-        made.append(queue_store.make(**options))
+        made.append(store.make_queue(**options))
         return made[-1]
 
     yield make
     for one in made:
         one.destroy()
-
-
-@pytest.fixture
-def make_shared_queue(
-    queue_store: QueueStore, make_queue: Callable[..., Queue[Any]]
-) -> Callable[..., Queue[Any]]:
-    """The same, of stores that processes share."""
-    if not queue_store.processes:
-        pytest.skip(f"the store {queue_store.name} is for one process")
-    return make_queue

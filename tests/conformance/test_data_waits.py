@@ -15,7 +15,7 @@ from alamo import Batch, Policy
 
 @pytest.fixture
 def box(tmp_path: Path) -> Callable[[int], str]:
-    """Paths of sockets, short enough for the system."""
+    """Places of shared data."""
     return lambda k: str(tmp_path / str(k))
 
 

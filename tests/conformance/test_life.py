@@ -79,7 +79,7 @@ def test_join_with_a_timeout(make_batch: MakeBatch, tmp_path: Path) -> None:
                 one.join(timeout=timeout)
             assert isinstance(error.value, WaitTimeout)
 
-        work.in_time(0.4, join)
+        work.in_time(5, join)
     assert threading.active_count() <= before  # others may have ended meanwhile
     gate.touch()
     one.join(timeout=1e9)

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from _stores import MakeQueue
 
-from alamo import Batch, Queue, SerializationError, UpstreamFailed, UsageError, WaitTimeout
+from alamo import Batch, SerializationError, UpstreamFailed, UsageError, WaitTimeout
 from alamo.errors import DataStoreError
 
-MakeQueue = Callable[..., Queue[Any]]
 PATIENCE_S = 60.0
 
 

@@ -6,6 +6,7 @@ import itertools
 import os
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import time
@@ -107,15 +108,20 @@ def test_long_and_short_tasks_of_one_program_are_told_apart(batch: Batch) -> Non
     tasks = [batch.function(burn, wait_s) for wait_s in waits_s]
     program = batch.compile(tasks)
     program.run()
+    long, short = [], []
     for task, wait_s in zip(tasks, waits_s, strict=True):
         stats = stats_of(task)
-        assert stats.cpu_s is not None
         assert stats.pid == task.result.get()
+        assert stats.cpu_s is not None
+        (long if wait_s else short).append(stats.cpu_s)
         if wait_s:
             assert stats.averaged_over == 1
-            assert 0.004 - SLACK_S / 10 < stats.cpu_s < 0.008
-        else:
-            assert stats.cpu_s < 0.004
+            assert stats.elapsed_s >= 0.004 - SLACK_S / 10
+    # Where others keep the CPU busy, some of a long one's may be counted for those in front of it,
+    # but none is lost.
+    assert statistics.median(long) >= 0.004 - SLACK_S / 10
+    assert sum(long) + sum(short) >= 12 * 0.004
+    assert max(short) < min(long)
 
 
 def test_what_ran_in_one_worker_does_not_overlap(batch: Batch) -> None:
@@ -163,16 +169,17 @@ def test_a_large_array_of_short_elements(batch: Batch) -> None:
     array.run()
     after_s = time.time()
     assert len(array.stats) == n
-    sampled = [array.stats[i] for i in range(0, n, 97)]
     pids = set()
-    for stats in sampled:
+    elapsed_s = 0.0
+    for stats in array.stats:
         assert stats is not None
         assert stats.cpu_s is not None
         assert before_s - SLACK_S < stats.start_s <= stats.end_s < after_s + SLACK_S
         pids.add(stats.pid)
+        elapsed_s += stats.elapsed_s
     assert 1 <= len(pids) <= 2
     # Two workers are busy for no longer than it took.
-    assert sum(s.elapsed_s for s in sampled if s) * 97 < 2 * (after_s - before_s) * 1.5
+    assert elapsed_s < 2 * (after_s - before_s + SLACK_S)
 
 
 def test_arrays_in_a_compiled_task(batch: Batch) -> None:
@@ -237,13 +244,13 @@ def kill_self_after(wait_s: float) -> None:
 def test_outcomes_from_the_memory_of_a_worker(batch: Batch) -> None:
     """A short task in front of a long one in its chunk is fetched before the worker says so."""
     tasks = [batch.function(burn, 0.0002) for _ in range(7)]
-    tasks.insert(6, batch.function(kill_self_after, 0.5))
+    tasks.insert(6, batch.function(kill_self_after, 1.0))
     program = batch.compile(tasks)
     program.start()
     program.wait()
     for task in tasks:
         stats = stats_of(task)
-        assert 0 <= stats.elapsed_s < (0.5 if task is not tasks[6] else 60)
+        assert 0 <= stats.elapsed_s < (1 if task is not tasks[6] else 60)
 
 
 @pytest.mark.needs("clients")

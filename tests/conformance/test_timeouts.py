@@ -38,10 +38,10 @@ def test_timeouts_are_honoured(batch: Batch, tmp_path: Path) -> None:
         lambda: part.result.get(timeout=0.5),
         lambda: whole.wait(timeout=0.5),
     ):
-        work.in_time(0.7, lambda wait=wait: times_out(wait))  # type: ignore[misc]
+        work.in_time(5, lambda wait=wait: times_out(wait))  # type: ignore[misc]
     for timeout in (0, -1, -math.inf, 0.0, np.float32(0), np.int64(0), 1e-9):
         look = functools.partial(single.result.get, timeout=timeout)  # type: ignore[arg-type]
-        work.in_time(0.2, lambda look=look: times_out(look))  # type: ignore[misc]
+        work.in_time(2, lambda look=look: times_out(look))  # type: ignore[misc]
     Path(gate).touch()
     for limit in (None, 1e9, math.inf, alamo.default_timeout, 1e300, 1 << 70, np.float64(5)):
         assert single.result.get(timeout=limit) == gate
@@ -79,6 +79,6 @@ def test_run_with_a_timeout(batch: Batch, tmp_path: Path) -> None:
         tasks.append(batch.function(work.wait_for_file, str(tmp_path / "gate")))
         times_out(lambda: tasks[-1].run(timeout=0.1))
 
-    work.in_time(0.5, run)
+    work.in_time(5, run)
     (tmp_path / "gate").touch()
     assert tasks[0].result.get() == str(tmp_path / "gate")

@@ -5,6 +5,7 @@ Workers import this module, so it imports neither pytest nor psutil.
 
 from __future__ import annotations
 
+import ast
 import ctypes
 import os
 import queue
@@ -171,10 +172,24 @@ def ended(batch: Any) -> Iterator[Any]:
         batch.terminate()
 
 
+def check_targets(code: str) -> None:
+    """Assert that every attribute that the code sets is there: to set another changes nothing."""
+    names: dict[str, Any] = {}
+    statements = ast.parse(code).body
+    imports = [s for s in statements if isinstance(s, ast.Import | ast.ImportFrom)]
+    exec(ast.unparse(ast.Module(imports, [])), names)
+    assigned = [t for s in statements if isinstance(s, ast.Assign) for t in s.targets]
+    for target in assigned:
+        if isinstance(target, ast.Attribute):
+            owner = ast.unparse(target.value)
+            assert hasattr(eval(owner, names), target.attr), f"{owner} has no {target.attr}"
+
+
 def changed_batch(code: str, log_level: str = "CRITICAL", enable_telem: bool = False) -> Any:
-    """A Batch of two workers whose manager runs this code first."""
+    """A Batch of two workers whose manager runs this code first, which sets what is there."""
     from alamo import Batch
 
+    check_targets(code)
     real = subprocess.Popen
 
     def popen(command: list[str], **options: Any) -> Any:

@@ -154,6 +154,40 @@ def test_a_class_that_only_the_writer_has(d: DDict[Any, Any], tmp_path: Path) ->
         d["a"]
 
 
+KILLED_WRITER = """
+import os, pickle, signal, sys
+from pathlib import Path
+from alamo.data.lmdb.waiters import Waiters
+Waiters.wake = lambda self, names: os.kill(os.getpid(), signal.SIGKILL)
+d = pickle.loads(Path(sys.argv[1]).read_bytes())
+d["late"] = 5
+"""
+
+
+def test_a_writer_killed_before_it_wakes_delays_little(d: DDict[Any, Any], tmp_path: Path) -> None:
+    path = tmp_path / "handle"
+    path.write_bytes(pickle.dumps(d))
+
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    late_s: list[float] = []
+    while not late_s or (late_s[-1] > 1.0 and len(late_s) < 5):
+        d.pop("late", None)
+        writer = subprocess.Popen([sys.executable, "-c", KILLED_WRITER, str(path)], env=environment)
+        killed_s: list[float] = []
+
+        def see(writer: Any = writer, killed_s: Any = killed_s) -> None:
+            assert writer.wait(work.PATIENCE_S) == -signal.SIGKILL
+            killed_s.append(time.monotonic())
+
+        thread = threading.Thread(target=see)
+        thread.start()
+        assert d["late"] == 5
+        read_s = time.monotonic()
+        thread.join()
+        late_s.append(read_s - killed_s[0])
+    assert late_s[-1] <= 1.0, f"read {late_s} s after the kill; half a second was promised"
+
+
 # -- tasks -----------------------------------------------------------------------------------
 
 

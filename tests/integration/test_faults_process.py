@@ -125,7 +125,9 @@ def test_executables_go_before_the_manager_when_memory_runs_out(batch: Batch) ->
 
 def test_a_gigabyte_of_output_in_bounded_memory(batch: Batch) -> None:
     """Looked at from outside while it comes: what the capture files really hold."""
-    line = f"echo head; head -c {GIB} /dev/zero; echo; echo tail"
+    # With pauses, in which also a worker that has to wait for the CPU comes to look.
+    part = f"head -c {GIB // 16} /dev/zero; sleep 0.05"
+    line = f"echo head; for i in $(seq 16); do {part}; done; echo; echo tail"
     most, over = 0, threading.Event()
 
     def look() -> None:

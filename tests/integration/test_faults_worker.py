@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ import _faults as f
 import pytest
 from _victims import noted_by, victim, where_noted
 
-from alamo import Batch, BatchBroken, UpstreamFailed, WorkerLost
+from alamo import Batch, UpstreamFailed, WorkerLost
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
@@ -374,32 +373,3 @@ def until_go(log: str) -> None:
     f.note(log, f"child {os.getpid()}")
     f.until(lambda: os.path.exists(Path(log).parent / "go"), timeout_s=60)
     f.note(log, "done")
-
-
-#: Runs the nursery, whose children end before they have said a word.
-STILLBORN = """#!{python}
-import os, sys
-nursery, real = os.getpid(), os.fork
-def fork():
-    pid = real()
-    if not pid and os.getppid() == nursery:
-        os.kill(os.getpid(), 9)
-    return pid
-os.fork = fork
-code = sys.argv[3]
-sys.argv[:] = sys.argv[3:]
-exec(code)
-"""
-
-
-def test_stillborn_workers_give_a_clear_error(tmp_path: Path) -> None:
-    """When no worker comes up the Batch ends with the reason instead of trying for ever."""
-    script = tmp_path / "python"
-    script.write_text(STILLBORN.format(python=sys.executable))
-    script.chmod(0o700)
-    batch = f.changed_batch(f"import alamo.manager.pool as p; p.sys.executable = {str(script)!r}")
-    try:
-        with pytest.raises(BatchBroken, match="workers in a row died while starting"):
-            batch.function(f.double, 3).run(timeout=60)
-    finally:
-        batch.terminate()

@@ -103,6 +103,23 @@ def test_the_numbers_while_tasks_run_and_after(batch: Batch, tmp_path: Path) -> 
     assert after["alamo_manager_cpu_seconds_total"] > 0
 
 
+def test_tasks_in_front_of_a_long_one_have_run_times_too(tmp_path: Path) -> None:
+    """The manager fetches their outcomes before the worker announces any."""
+    log, gate = tmp_path / "log", tmp_path / "gate"
+    with f.ended(Batch(num_workers=1, enable_telem=True)) as batch:
+        tasks = [batch.function(work.nothing) for _ in range(3000)]  # many of them to a chunk
+        tasks[2000] = batch.function(f.noted_then_wait, str(log), str(gate), 0)
+        program = batch.compile(tasks)
+        program.start()
+        during = scrape_when(batch, done=2000, running=1, pending=999)
+        assert during["alamo_task_seconds_count"] == 2000
+        gate.touch()
+        program.wait(timeout=60)
+        after = scrape_when(batch, done=3000)
+        assert after["alamo_task_seconds_count"] == 3000
+        assert 0 < after["alamo_task_seconds_sum"] < 60
+
+
 def test_sleeps_are_counted_where_they_belong(batch: Batch) -> None:
     batch.compile([batch.function(time.sleep, 0.02) for _ in range(10)]).run(timeout=60)
     samples = scrape_when(batch, done=10)

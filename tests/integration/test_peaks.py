@@ -32,12 +32,12 @@ def test_executables_and_jobs_have_one() -> None:
     """What their worker has had is not taken for theirs, though the system counts that in."""
     code = "x = b'x' * 60_000_000"
     with Batch(num_workers=1) as batch:
-        large, small = batch.process(["python3", "-c", code]), batch.process(["sleep", "0.3"])
+        large, small = batch.process(["python3", "-c", code]), batch.process(["sleep", "1"])
         batch.compile([large, small]).run()
         assert 60_000_000 < peak_of(large) < 200_000_000
         assert 0 < peak_of(small) < 30_000_000
         held = batch.function(bytes.count, b"x" * 100_000_000, b"y")
-        late, short = batch.process(["sleep", "0.3"]), batch.process(["true"])
+        late, short = batch.process(["sleep", "1"]), batch.process(["true"])
         batch.compile([held, late, short]).run()
         assert 0 < peak_of(late) < 30_000_000
         assert peak_of(short, 0) < 30_000_000

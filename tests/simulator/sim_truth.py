@@ -222,6 +222,20 @@ class ProgramTruth:
         assert element not in self.ended
         self._move(element, PENDING if again else FAILED)
 
+    def unborn(self, element: int) -> None:
+        """It fails in its turn without having run: no worker comes up that could run it."""
+        assert self.state[element] == PENDING
+        assert element not in self.begun
+        self.begun.add(element)
+        if self.gate is not None:
+            self.gate[0].enter_gate(self.gate[1])
+        self._enter(element)
+        self._leave_channels(element)
+        self.failed.add(element)
+        self._closed.add(element)
+        self._move(element, DEALT)
+        self._move(element, FAILED)
+
     def check_lost(self, element: int, worker: int, again: bool) -> None:
         """After the loss of its worker was told: the running element has failed, no other."""
         where = f"{self.number}:{element}"

@@ -115,6 +115,8 @@ class World:
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._ticks = itertools.count()
         self._worker_numbers = itertools.count()
+        #: Those that never come up, after which the shell gives their binding up.
+        self.hopeless: set[int] = set()
         self._program_numbers = itertools.count()
         self._driving = False
         self._budget = 20_000
@@ -267,7 +269,12 @@ class World:
         self.after(effect.at_s - self.now_s, lambda: self.drive(ev.Woken()))
 
     def _do_ElementLost(self, effect: ev.ElementLost) -> None:
-        self.programs[effect.program].lost(effect.element, effect.worker, effect.again)
+        program = self.programs[effect.program]
+        if effect.worker in self.hopeless:
+            self.count("without a worker")
+            program.unborn(effect.element)
+        else:
+            program.lost(effect.element, effect.worker, effect.again)
 
     def _do_ElementsSkipped(self, effect: ev.ElementsSkipped) -> None:
         program = self.programs[effect.program]
@@ -291,7 +298,10 @@ class World:
     def _spawn(self, binding: Binding = PLAIN) -> None:
         number = next(self._worker_numbers)
         if self.rng.random() < self.settings.stillborn_share:
-            lost = ev.WorkerLost(number, binding=binding)
+            hopeless = binding != PLAIN and self.rng.random() < 0.8
+            if hopeless:
+                self.hopeless.add(number)
+            lost = ev.WorkerLost(number, binding=binding, hopeless=hopeless)
             self.after(self.delay_s(), lambda: self.drive(lost))
             return
 

@@ -171,6 +171,15 @@ def test_an_early_failure_skips_a_chain_of_ten_thousand() -> None:
     assert run.counts["skipped"] == n - 4
 
 
+def test_few_workers_with_bindings_come_up() -> None:
+    failed = 0
+    for seed in range(20):
+        settings = Settings.drawn(random.Random(seed), 30)
+        settings.terms_share, settings.stillborn_share = 1.0, 0.7
+        failed += World(seed, settings).run().counts.get("without a worker", 0)
+    assert failed > 20
+
+
 def test_hundred_thousand_plain_elements_with_kills() -> None:
     run = world([plain(100_000, 4e-6)], 4, kill_every_s=0.01, check_every=10_000).run()
     assert run.counts["deaths"] > 3

@@ -21,8 +21,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from alamo.core import keys
-from alamo.core.keys import decode, encode, is_plain, register_key_encoder
+from alamo.core.keys import decode, encode, is_plain
 
 BERLIN = ZoneInfo("Europe/Berlin")
 Pair = namedtuple("Pair", "x y")
@@ -170,7 +169,7 @@ class Unhashed:
         [2**63, float(2**63), Decimal(2**63), np.uint64(2**63), Fraction(2**63)],
         [10**5000, Decimal("1E+5000"), Fraction(10**5000)],
         [Fraction(1, 10**5000), Decimal("1E-5000")],
-        [10**320_000, Decimal("1E+320000"), Decimal("100E+319998")],
+        [Decimal("1E+320000"), Decimal("100E+319998"), Decimal("1E+320001") / 10],
         [float("1e308"), int(1e308), Decimal.from_float(1e308)],
         [5e-324, Decimal.from_float(5e-324), Fraction(5e-324)],
         [math.inf, Decimal("Infinity"), np.float64("inf"), np.longdouble("inf"), complex("inf")],
@@ -215,8 +214,8 @@ def test_equal_keys_have_equal_bytes(alike: list[Any]) -> None:
 
 
 DIFFERENT: list[Any] = [
-    None, ..., 0, 1, -1, 255, 256, 2**63, -(2**63), 2**63 - 1, 2**64, 2**70, -(2**70), 10**320_000,
-    10**320_001,
+    None, ..., 0, 1, -1, 255, 256, 2**63, -(2**63), 2**63 - 1, 2**64, 2**70, -(2**70),
+    7 << 1_100_000, 7 << 1_100_001, 35 << 1_100_000,
     Decimal("1E+999999999"), Decimal("1E-999999999"), Decimal("-1E+999999999"),
     Decimal("3E+999999999"),
     0.5, -0.5, 0.1, Decimal("0.1"), Fraction(1, 3), Fraction(-1, 3), Fraction(2, 3), 1e308, 5e-324,
@@ -300,14 +299,14 @@ def test_decimals_are_exact_in_any_context() -> None:
         context.prec = 2
         assert encode(Decimal("1.2345")) != encode(Decimal("1.2"))
         assert encode(Decimal("1.2345")) == encode(Fraction(12345, 10000))
-        big = Decimal("1" + "0" * 50_000 + "." + "0" * 50_000)
-        assert encode(big) == encode(10**50_000)
+        big = Decimal("1" + "0" * 4_000 + "." + "0" * 4_000)
+        assert encode(big) == encode(10**4_000)
 
 
 @pytest.mark.parametrize(
     "key",
     [
-        None, ..., 0, -1, 2**63, 2**70, -(10**400_000), "", "a", "\ud800", b"", b"a", 0.5,
+        None, ..., 0, -1, 2**63, 2**70, -(35 << 1_100_000), "", "a", "\ud800", b"", b"a", 0.5,
         math.inf, 1e-300,
         (), (1, "a"), ((0.5, None), b""), ("a" * 1000, "b"), frozenset(), frozenset({1, ("a",)}),
     ],
@@ -388,96 +387,10 @@ def test_another_type_is_refused_with_advice(key: Any, words: str) -> None:
 
 
 def test_nesting_without_end_is_refused() -> None:
-    """A tuple 10 000 deep is an error and no crash, and so is an encoder that goes in circles."""
+    """A tuple 10 000 deep is an error and no crash."""
     key: Any = ()
     for _ in range(10_000):
         key = (key,)
     with pytest.raises(RecursionError, match="nested deeper"):
         encode(key)
     assert decode(encode(((((1,),),),))) == ((((1,),),),)
-
-
-class Site:
-    def __init__(self, name: Any) -> None:
-        self.name = name
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Site) and self.name == other.name
-
-    def __hash__(self) -> int:
-        return hash(self.name)
-
-
-class SubSite(Site):
-    pass
-
-
-@pytest.fixture
-def registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Registrations of a test go with it."""
-    for name in ("_ENCODERS", "_PLAIN_IF", "_registered_decoders", "_registered"):
-        monkeypatch.setattr(keys, name, getattr(keys, name).copy())
-
-
-@pytest.mark.usefixtures("registry")
-class TestRegistered:
-    def test_without_decode(self) -> None:
-        register_key_encoder(Site, lambda site: site.name)
-        assert encode(Site("a")) == encode(Site("a"))
-        assert len({encode(key) for key in (Site("a"), Site("b"), Site(("a",)), "a", ("a",))}) == 5
-        assert not is_plain(Site("a"))
-        with pytest.raises(ValueError, match=r"test_keys\.Site.*register_key_encoder.*decode="):
-            decode(encode(Site("a")))
-
-    def test_with_decode(self) -> None:
-        register_key_encoder(Site, lambda site: site.name, Site)
-        back = decode(encode((Site("a"), 1)))
-        assert type(back[0]) is Site
-        assert back == (Site("a"), 1)
-        assert is_plain(Site("a"))
-        assert not is_plain(Site(True))  # would come back as Site(1)
-
-    def test_a_later_call_replaces(self) -> None:
-        register_key_encoder(Site, lambda site: site.name, Site)
-        register_key_encoder(Site, lambda site: (site.name,))
-        assert not is_plain(Site("a"))
-
-    def test_it_holds_for_no_subclass(self) -> None:
-        register_key_encoder(Site, lambda site: site.name)
-        with pytest.raises(TypeError, match="SubSite cannot be a key"):
-            encode(SubSite("a"))
-
-    def test_a_class_of_its_own_equality(self) -> None:
-        register_key_encoder(OwnEqTuple, id)
-        key = OwnEqTuple((1,))
-        assert encode(key) == encode(key) != encode(OwnEqTuple((1,)))
-
-    def test_the_way_to_what_is_refused(self) -> None:
-        register_key_encoder(Site, lambda site: (0, site.name))
-        with pytest.raises(TypeError, match=r"\(it is at key\[0\], as encoded\[1\]\)"):
-            encode((Site(object()),))
-
-    def test_an_encoder_in_circles(self) -> None:
-        register_key_encoder(Site, lambda site: site)
-        with pytest.raises(RecursionError, match="must not"):
-            encode(Site("a"))
-
-    def test_an_error_of_the_encoder_is_its_own(self) -> None:
-        register_key_encoder(Site, lambda site: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            encode((Site("a"),))
-
-    @pytest.mark.parametrize("cls", [int, str, tuple, Pair, Word, type(Path())])
-    def test_what_has_an_encoding_keeps_it(self, cls: type) -> None:
-        with pytest.raises(TypeError, match="have an encoding already"):
-            register_key_encoder(cls, repr)
-
-    def test_wrong_use(self) -> None:
-        with pytest.raises(TypeError, match="needs a class"):
-            register_key_encoder(Site("a"), repr)  # type: ignore[arg-type]
-        with pytest.raises(TypeError, match="unhashable type: 'NoHash'"):
-            register_key_encoder(NoHash, repr)
-        with pytest.raises(TypeError, match="functions of one argument"):
-            register_key_encoder(Site, "name")  # type: ignore[arg-type]
-        with pytest.raises(TypeError, match="functions of one argument"):
-            register_key_encoder(Site, repr, 1)  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Sequence
 
 import pytest
-from driven import Driven, columns, deals, elements, others
+from driven import ORDER, Driven, columns, deals, elements, others
 
 from alamo.core import events as ev
 from alamo.core.dealing import ROOM_AGE_S
@@ -193,6 +193,47 @@ def test_what_was_kept_for_a_worker_that_does_not_come_up_is_free_again() -> Non
     driven(ev.CancelAsked(0))
     driven(ev.WorkerLost(6, binding=binding))
     assert driven.scheduler.pool.running == 0
+
+
+def lost_by(effects: list[ev.Effect]) -> list[tuple[int, int]]:
+    return [(e.program, e.element) for e in effects if isinstance(e, ev.ElementLost)]
+
+
+def test_what_needs_workers_that_never_come_up_fails() -> None:
+    driven = Driven(4)
+    binding = Binding(2)
+    rows = [[], [], [0], [0 | ORDER]]
+    submit(driven, 0, rows, Terms(Need(2, bound=True)), numbers=[1, 1, 0, 0])
+    assert driven.seen[-2:] == [ev.SpawnWorkers(1, binding)] * 2
+    effects = driven(ev.WorkerLost(5, binding=binding, hopeless=True))
+    assert lost_by(effects) == [(0, 0), (0, 1)]
+    assert ev.ElementsSkipped(0, [2], [0]) in effects
+    assert [list(deal.chunk.elements) for deal in deals(effects)] == [[3]]
+    driven.finish(deals(effects)[0])
+    driven(ev.WorkerLost(6, binding=binding, hopeless=True))  # which was on its way as well
+    assert driven.scheduler.pool.running == 0
+    assert driven.seen[-1] == ev.ProgramDone(0)
+    # The next of its kind gets a try of its own.
+    effects = submit(driven, 1, 1, Terms(Need(2, bound=True)))
+    assert effects == [ev.SpawnWorkers(1, binding)]
+    (deal,) = deals(driven(ev.WorkerReady(7, binding)))
+    assert deal.chunk.program.number == 1
+
+
+def test_what_other_workers_can_run_does_not_fail() -> None:
+    """Of two GPUs one is broken: tasks wait for the other, until that one is too."""
+    driven = Driven(2)
+    driven(ev.MachineFound(gpus=2))
+    submit(driven, 0, 5, Terms(Need(gpu_parts=1000, bound=True)))
+    broken, whole = Binding(1, (0,)), Binding(1, (1,))
+    for number in (5, 6):
+        effects = driven(ev.WorkerLost(number, binding=broken, hopeless=True))
+        assert effects == [ev.SpawnWorkers(1, broken)], "the other may come up yet"
+    driven(ev.WorkerReady(7, whole))
+    assert lost_by(driven(ev.WorkerLost(8, binding=broken, hopeless=True))) == []
+    assert lost_by(driven(ev.WorkerLost(7, 0, running=True))) == [(0, 0)]
+    effects = driven(ev.WorkerLost(9, binding=whole, hopeless=True))
+    assert lost_by(effects) == [(0, n) for n in range(1, 5)]
 
 
 def test_idle_workers_with_bindings_are_few() -> None:

@@ -92,6 +92,17 @@ def test_short_tasks_that_did_not_use_the_cpu(bench: Bench) -> None:
     assert bench.spent_ms(0, 2) == [(4.0, 0.5, 1), (5.0, 0.0, 1)]
 
 
+def test_a_short_task_that_waited_for_the_cpu_takes_none_from_a_long_one(bench: Bench) -> None:
+    meter = bench.meter
+    meter.begin(bench.marks[0], 0)
+    bench.cpu_ns = MS // 10
+    meter.glance(MS * 9 // 10)
+    bench.cpu_ns = 4 * MS
+    meter.take(1 * MS, 5 * MS)
+    meter.put(2, 3)
+    assert bench.spent_ms(0, 3) == [(0.5, 0.1, 2)] * 2 + [(4.0, 3.8, 1)]
+
+
 def test_long_tasks_in_a_row_have_one_mark_each(bench: Bench) -> None:
     bench.meter.begin(bench.marks[0], 0)
     for k in range(3):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, overload
 
+from alamo.batch.by_uid import ByUid
 from alamo.batch.failures import error_of
 from alamo.protocol.output_form import PLAIN
 from alamo.protocol.records import OK, STDERR, STDOUT, Record, as_record
@@ -119,26 +120,11 @@ class ArrayAttempts(Sequence[list[Attempt]]):
         return 0 if self._view is None else self._view.size
 
 
-class AttemptsByUid(Mapping[int, "list[Attempt] | ArrayAttempts"]):
-    """The runs of a compiled task's subtasks by uid, looked up when asked for."""
+class AttemptsByUid(ByUid["list[Attempt] | ArrayAttempts"]):
+    """The runs of a compiled task's subtasks: uid -> a list, of an array ``ArrayAttempts``."""
 
-    def __init__(self, program: Program) -> None:
-        self._program = program
-
-    def __getitem__(self, uid: int) -> list[Attempt] | ArrayAttempts:
-        """Of one subtask."""
+    def _at(self, element: int) -> list[Attempt] | ArrayAttempts:
         program = self._program
-        element = program.element_of(uid.__index__()) if hasattr(uid, "__index__") else -1
-        if element < 0:
-            raise KeyError(uid)
         if element in program.arrays:
             return ArrayAttempts(program.arrays[element])
         return attempts_at(program, element)
-
-    def __iter__(self) -> Iterator[int]:
-        """All uids, in program order."""
-        return self._program.iter_uids()
-
-    def __len__(self) -> int:
-        """How many subtasks there are."""
-        return self._program.handles

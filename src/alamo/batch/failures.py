@@ -126,10 +126,18 @@ def worker_lost(program: Values, element: int, record: Record) -> WorkerLost:
         how = f"exited with status {info.exit_status}"
     else:
         how = "ended"
-    text = (
-        f"the worker that ran {program.title(element)} on {info.host} (pid {info.pid}) {how}; "
-        f"likely cause: {info.cause}"
-    )
+    title = program.title(element)
+    if info.stillborn:
+        text = (
+            f"{title} did not run: {info.stillborn} workers in a row that were to have what its "
+            f"policy asks for could not be started on {info.host}; the last"
+        )
+        text += f" (pid {info.pid}) {how}: {info.cause}" if info.pid >= 0 else f": {info.cause}"
+    else:
+        text = (
+            f"the worker that ran {title} on {info.host} (pid {info.pid}) {how}; "
+            f"likely cause: {info.cause}"
+        )
     lines = record.stderr.decode("utf-8", "backslashreplace").splitlines()[-_TAIL_LINES:]
     if lines:
         text += "\nlast lines of its stderr:\n  " + "\n  ".join(lines)

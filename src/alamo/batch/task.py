@@ -318,9 +318,10 @@ class Task(msgspec.Struct, gc=False, eq=False):
         """
         from alamo.batch.task_stats import StatsByUid, stats_of  # for those who ask for it
 
-        if self.program is None:
+        program = self.program
+        if program is None:
             return None
-        return stats_of(self.program, self.index) if self.index >= 0 else StatsByUid(self)
+        return stats_of(program, self.index) if self.index >= 0 else StatsByUid(program)
 
     def element_of(self, tuid: int | None) -> int:
         """The element of the program that a uid means.

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
 from alamo.batch.array_view import ArrayView
+from alamo.batch.by_uid import ByUid
 
 if TYPE_CHECKING:
     from alamo.batch.outcomes import Program
-    from alamo.batch.task import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,30 +109,11 @@ class ArrayStats(Sequence["TaskStats | None"]):
         return 0 if self._view is None else self._view.size
 
 
-class StatsByUid(Mapping[int, "TaskStats | ArrayStats | None"]):
-    """What is known of the runs of a compiled task's subtasks: uid -> ``TaskStats``.
+class StatsByUid(ByUid["TaskStats | ArrayStats | None"]):
+    """The runs of a compiled task's subtasks: uid -> ``TaskStats``, of an array ``ArrayStats``."""
 
-    Looked up when asked for, as in ``ArrayStats``, which stands for an array.
-    """
-
-    def __init__(self, task: Task) -> None:
-        assert task.program is not None
-        self._program = task.program
-
-    def __getitem__(self, uid: int) -> TaskStats | ArrayStats | None:
-        """Of one subtask."""
+    def _at(self, element: int) -> TaskStats | ArrayStats | None:
         program = self._program
-        element = program.element_of(uid.__index__()) if hasattr(uid, "__index__") else -1
-        if element < 0:
-            raise KeyError(uid)
         if element in program.arrays:
             return ArrayStats(program.arrays[element])
         return stats_of(program, element)
-
-    def __iter__(self) -> Iterator[int]:
-        """All uids, in program order."""
-        return self._program.iter_uids()
-
-    def __len__(self) -> int:
-        """How many subtasks there are."""
-        return self._program.handles

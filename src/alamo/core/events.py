@@ -164,7 +164,8 @@ class WorkerLost(Event):
 
     All before sequence number ``seq`` had finished (and was reported before this
     event); ``running`` says whether the element at ``seq`` had begun, ``again`` whether that
-    one is to be tried again.  ``binding`` counts where the worker had not been ready.
+    one is to be tried again.  ``binding`` counts where the worker had not been ready, and
+    ``hopeless`` says then that no further one for it will fare better.
     """
 
     worker: int
@@ -172,6 +173,7 @@ class WorkerLost(Event):
     running: bool = False
     again: bool = False
     binding: Binding = PLAIN
+    hopeless: bool = False
 
 
 class StopAsked(Event):
@@ -249,7 +251,10 @@ class RetireWorker(Effect):
 
 
 class ElementLost(Effect):
-    """The element was running in a worker that died; it has failed, or is tried ``again``."""
+    """The element was running in a worker that died; it has failed, or is tried ``again``.
+
+    Or it was ready, and the worker is one of those that never came up with what it needs.
+    """
 
     program: int
     element: int

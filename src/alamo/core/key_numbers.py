@@ -33,7 +33,7 @@ _pack_int64: Final = struct.Struct(">cq").pack
 _pack_float: Final = struct.Struct(">cd").pack
 _NAN: Final = _pack_float(b"f", float("nan"))
 
-#: Finding the factors of ten takes time that grows with the square of the length.
+#: Finding the factors of five may take time that grows with the square of the length.
 _INT_BITS_MAX: Final = 1 << 20
 #: The largest exponent of ten below that.
 _INT_EXPONENT_MAX: Final = 315_652
@@ -87,12 +87,13 @@ def encode_decimal(value: Decimal) -> bytes:
         return _NAN if value.is_nan() else encode_float(float(value))
     sign, digits, exponent = _EXACT.normalize(value).as_tuple()
     assert isinstance(exponent, int)
+    coefficient = int(Decimal((sign, digits, 0)))
     if exponent >= 0:
         if value.adjusted() <= _INT_EXPONENT_MAX:
-            return encode_int(int(value))
+            return encode_int(coefficient * 10**exponent)
     elif exponent >= _FLOAT_EXPONENT_MIN:
         return _ratio(*value.as_integer_ratio())
-    return _factored(int(Decimal((sign, digits, 0))), 1, exponent)
+    return _factored(coefficient, 1, exponent)
 
 
 def encode_long_double(value: Any) -> bytes:
@@ -137,36 +138,42 @@ def _ratio(n: int, d: int) -> bytes:
 
 def _factored(n: int, d: int, exponent: int = 0) -> bytes:
     """Encode n / d * 10**exponent, which is no other form's."""
-    n, a = _without_factor(n, 2)
-    n, b = _without_factor(n, 5)
-    d, below = _without_factor(d, 2)
+    n, a = _without_twos(n)
+    n, b = _without_fives(n)
+    d, below = _without_twos(d)
     a += exponent - below
-    d, below = _without_factor(d, 5)
+    d, below = _without_fives(d)
     b += exponent - below
     if d == 1 and a >= 0 and b >= 0:
         return join_parts(b"k", map(_int_bytes, (n, a, b)))
     return join_parts(b"r", map(_int_bytes, (n, a, b, d)))
 
 
-def _without_factor(n: int, factor: int) -> tuple[int, int]:
-    """Return (m, k) with n = m * factor**k and m no multiple of the factor; n is not 0."""
-    powers = []
-    power, exponent = factor, 1
-    total = 0
+def _without_twos(n: int) -> tuple[int, int]:
+    """Return (m, k) with n = m * 2**k and m odd; n is not 0."""
+    k = (n & -n).bit_length() - 1
+    return n >> k, k
+
+
+def _without_fives(n: int) -> tuple[int, int]:
+    """Return (m, k) with n = m * 5**k and m no multiple of 5; n is not 0."""
+    divided = []
+    power, exponent, k = 5, 1, 0
     while True:
         quotient, rest = divmod(n, power)
         if rest:
             break
         n = quotient
-        total += exponent
-        powers.append((power, exponent))
+        k += exponent
+        divided.append((power, exponent))
         power, exponent = power * power, 2 * exponent
-    for power, exponent in reversed(powers):
+    # Fewer than the last exponent are left.
+    for power, exponent in reversed(divided):
         quotient, rest = divmod(n, power)
         if not rest:
             n = quotient
-            total += exponent
-    return n, total
+            k += exponent
+    return n, k
 
 
 def _int_bytes(value: int) -> bytes:

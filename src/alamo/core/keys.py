@@ -58,8 +58,9 @@ def encode(key: Any) -> bytes:
         TypeError: the key has no hash, as in a dict, or is of another class.
         RecursionError: tuples in tuples, some hundred deep.
 
-    Cost: 0.12 us for an int of 64 bits or a short str; 0.3 us an item of a tuple; 1 to 5 us for
-    a number that is no int, a date, an Enum or a dataclass of two fields.
+    Cost: 0.15 us for an int of 64 bits or a short str, 0.4 us an item of a tuple, up to 0.5 us for a
+    float, date, UUID or path, 1 to 10 us for a dataclass, Decimal, Fraction or numpy scalar.
+    A multiple of a high power of ten with more than 315 000 digits takes seconds.
 
     Example:
         >>> encode(1) == encode(1.0) == encode(True) == encode(Fraction(1))
@@ -90,7 +91,7 @@ def encode(key: Any) -> bytes:
 def decode(encoded: bytes) -> Any:
     """Return the key that has been encoded, if it is plain.
 
-    Cost: 0.3 us for an int or a short str.
+    Cost: 0.25 us for an int or a short str.
 
     Raises:
         ValueError: the encoding is that of a key which is not plain and has no value of a

@@ -5,7 +5,7 @@ A consumer that is alone takes messages in one transaction and leases those behi
 cheap.  They stay in the line.  There is one lease at a time, and while it lasts nobody else
 takes, so that messages come out in the order in which they were put, whoever gets them.
 
-    in the line     the lease: generation, slot of its owner, count, end
+    in the line     the lease: generation, slot of its owner, size, end
     shared memory   a word for each slot: how many of which generation its owner has handed out
     in the line     for each slot the word that was seen when its lease was taken back
 
@@ -39,18 +39,18 @@ _COUNT_MASK: Final = (1 << _COUNT_BITS) - 1
 
 
 class Lease(NamedTuple):
-    """The first ``count`` messages of the line, on lease.
+    """The first ``size`` messages of the line, on lease.
 
     Attributes:
         generation: grows by one from lease to lease.
         slot: where its owner counts what it has handed out.
-        count: how many messages, at most ``MOST``.
+        size: how many messages, at most ``MOST``.
         end_ns: when it ends, on the clock of all.
     """
 
     generation: int
     slot: int
-    count: int
+    size: int
     end_ns: int
 
     def handed_out(self, seen: int) -> int:
@@ -69,7 +69,7 @@ def may_take_back(lease: Lease, seen: int, now_ns: int) -> bool:
     Args:
         seen: the word of its slot, read after the clock.
     """
-    return lease.handed_out(seen) >= lease.count or now_ns >= lease.end_ns + GRACE_NS
+    return lease.handed_out(seen) >= lease.size or now_ns >= lease.end_ns + GRACE_NS
 
 
 def settle(lease: Lease | None, taken_back: int | None, stored: int) -> bool:

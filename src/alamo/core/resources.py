@@ -231,6 +231,21 @@ def _gpu_count(need: Need) -> int:
     return -(-need.gpu_parts // GPU_PARTS)
 
 
+def suits(binding: Binding, need: Need) -> bool:
+    """Whether a worker that was started for the binding could run what has this need."""
+    gpus, cpus = binding.gpus, binding.cpus
+    if need.cpus or not need.pinned:
+        fits_cpus = set(cpus) == set(need.cpus)
+    else:
+        fits_cpus = len(cpus) == need.cores
+    return (
+        binding.cores == need.cores
+        and len(gpus) == _gpu_count(need)
+        and (not need.gpu_choice or set(gpus) <= set(need.gpu_choice))
+        and fits_cpus
+    )
+
+
 def binding_of(grant: Grant) -> Binding:
     """What a worker is started for that gets this."""
     return Binding(grant.cores, tuple([index for index, _ in grant.gpus]), grant.cpus)

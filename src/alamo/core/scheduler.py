@@ -31,6 +31,7 @@ from alamo.core.gates import close_gate, open_gate
 from alamo.core.program import Program
 from alamo.core.recalls import Recalls
 from alamo.core.scaling import change_slots
+from alamo.core.terms import Need
 from alamo.core.workers import Worker, WorkerPool
 
 
@@ -320,7 +321,10 @@ class Scheduler:
         self.pool.add(event.worker, event.binding)
 
     def _on_worker_lost(self, event: ev.WorkerLost) -> None:
+        need = self.pool.give_up(event.binding) if event.hopeless else None
         worker = self.pool.remove(event.worker, event.binding)
+        if need is not None:
+            self._fail_ready(need, event.worker)
         if worker is None:
             return
         begun_seq = event.seq + event.running
@@ -339,6 +343,18 @@ class Scheduler:
                 )
             for element in again:
                 self._attempts.again(program, element, self._now_s)
+            self._follow(program)
+
+    def _fail_ready(self, need: Need, worker: int) -> None:
+        """No worker will come up for what has this need, the last of those that did not is this."""
+        waiting = self.queues.by_need
+        while need in waiting:  # also what becomes ready as others fail
+            _, program, lane = waiting[need][0]
+            while len(lane.ready):
+                lost = lane.ready.take(len(lane.ready))
+                program.finish(lost, lost)
+                self._effects += [ev.ElementLost(program.number, e, worker) for e in lost]
+            self.queues.leave(program, emptied=True)
             self._follow(program)
 
     def _on_worker_blocked(self, event: ev.WorkerBlocked) -> None:

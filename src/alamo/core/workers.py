@@ -13,7 +13,7 @@ from __future__ import annotations
 import msgspec
 
 from alamo.core.chunks import Chunk
-from alamo.core.resources import Kept, Resources, binding_of
+from alamo.core.resources import Kept, Resources, binding_of, suits
 from alamo.core.terms import ONE_CORE, PLAIN, Binding, Grant, Need
 
 #: Chunks a worker may hold: one to run and one to go on with while the report travels.
@@ -145,6 +145,8 @@ class WorkerPool:
         self.running = 0
         self.bound = 0
         self.awaited: list[Awaited] = []
+        #: Bindings for which no worker will come up, until one does.
+        self._hopeless: set[Binding] = set()
         self.blocked = 0
         self._blocked_bound = 0
         self.spare = SPARE_MAX
@@ -157,6 +159,7 @@ class WorkerPool:
         if number in self.workers:
             return
         self._has_come(binding)
+        self._hopeless.discard(binding)
         is_plain = binding == PLAIN
         self.bound += not is_plain
         idles = self.idle if is_plain else self.warm
@@ -198,6 +201,20 @@ class WorkerPool:
         if worker.grant is not None:
             self.resources.release(worker.grant)
         return worker
+
+    def give_up(self, binding: Binding) -> Need | None:
+        """No worker will come up for this binding, for which one is awaited.
+
+        Returns:
+            The need for which there is no other worker either, nor will be; ``None``: there is, or
+            nothing is awaited.
+        """
+        self._hopeless.add(binding)
+        need = next((a.need for a in self.awaited if a.binding == binding), None)
+        if need is None or any(suits(worker.binding, need) for worker in self.workers.values()):
+            return None
+        others = [a.binding for a in self.awaited if a.need == need]
+        return need if self._hopeless.issuperset(others) else None
 
     def seat(self, worker: Worker, need: Need, grant: Grant) -> None:
         """An idle worker is about to be dealt chunks of this need, and has been given that."""

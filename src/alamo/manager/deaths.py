@@ -23,6 +23,8 @@ from alamo.worker.stats import unfinished_marks
 STILLBORN_MAX = 5
 _FIRST_DELAY_S = 0.02
 _DELAY_MAX_S = 1.0
+#: So much of what a worker said last goes to each task that waited for it, in characters.
+_LINE_MAX = 500
 
 _CAUSES = {
     signal.SIGSEGV: "a crash in C code (segmentation fault)",
@@ -100,6 +102,24 @@ def lost_record(worker: WorkerProcess, host: str) -> bytes:
         shortening.read(worker.stderr),
     )
     return msgspec.msgpack.encode(record)
+
+
+def unborn_record(worker: WorkerProcess | None, host: str, why: str, count: int) -> bytes:
+    """The outcome of tasks that did not run, as no worker came up that has what they need.
+
+    Args:
+        worker: the last that did not; ``None``: it could not even be started.
+        why: the reason then.
+        count: how many in a row did not.
+    """
+    info = LostInfo(host, -1, 0, -1, why, count)
+    if worker is not None:
+        number, code, cause = describe_status(worker.status)
+        if not number:  # there was no task in it: it says itself what went wrong, as an exception
+            said = shortening.read(worker.stderr).decode("utf-8", "backslashreplace").split("\n")
+            cause = next((line for line in reversed(said) if line), "an error while it started")
+        info = LostInfo(host, worker.pid, number, code, worker.cause or cause[-_LINE_MAX:], count)
+    return msgspec.msgpack.encode(Record(LOST, msgspec.msgpack.encode(info)))
 
 
 def salvaged(worker: WorkerProcess, reported: Callable[[int], int]) -> msg.Finished | None:

@@ -19,7 +19,7 @@ from alamo.manager.settling import Outcomes, settle
 from alamo.manager.worker_process import WorkerProcess
 from alamo.protocol import messages as msg
 from alamo.protocol.layout import BUFFERS, FREE, PAYLOAD_BYTES, SharedMemory
-from alamo.protocol.marks import Timing
+from alamo.protocol.marks import Timing, elapsed_ns
 from alamo.worker.stats import marks_of
 
 if TYPE_CHECKING:
@@ -70,14 +70,18 @@ class Harvester:
             ended = found
         if len(ended.elements):
             self._service.forwarder.forward(number, *ended)
-        share = (message.upto - base) / (message.upto - message.first)
+        took_s = message.elapsed_ns * 1e-9
+        if base > message.first or not took_s:  # some of them were harvested before, or are now
+            took_s = elapsed_ns(marks, base - message.first, message.upto - message.first) * 1e-9
+            # A task may have written anything where the marks lie.
+            took_s = min(took_s, max(0.0, time.monotonic() - chunk.dealt_s))
         self._service.drive(
             ev.ChunkFinished(
                 worker.number,
                 message.chunk,
                 message.upto,
                 [base + p for p in found.failed],
-                message.elapsed_ns * 1e-9 * share,
+                took_s,
                 [base + p for p in again],
             )
         )

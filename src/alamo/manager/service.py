@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import socket
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,7 +17,7 @@ from alamo.core import events as ev
 from alamo.core.attempts import backoff_s
 from alamo.core.scheduler import Scheduler
 from alamo.core.session import End, Session
-from alamo.core.terms import Binding
+from alamo.core.terms import PLAIN, Binding
 from alamo.core.workers import Worker
 from alamo.manager import deaths
 from alamo.manager.arrays import ArrayData
@@ -72,7 +73,7 @@ class Service:
         self.functions = Functions(self._forget_function)
         self._program_numbers = 0
         self._client_numbers = 0
-        self._stillbirths = deaths.Stillbirths()
+        self._stillbirths: dict[Binding, deaths.Stillbirths] = defaultdict(deaths.Stillbirths)
         self._depth = DepthWatch(self)
         self.logs = LogRelay(self)
         #: What the elements that dead workers were running have come to.
@@ -123,20 +124,38 @@ class Service:
         self._depth.look()
 
     def _spawn_later(self, binding: Binding) -> None:
-        self.loop.call_later(self._stillbirths.delay_s, lambda: self._spawn(binding))
+        delay_s = self._stillbirths[binding].delay_s
+        self.loop.call_later(delay_s, lambda: self._spawn(binding))
 
     def _spawn(self, binding: Binding) -> None:
         try:
             self.pool.spawn(binding, self.inquiries.wire_binding(binding))
         except OSError as error:
-            self.on_start_failed(f"{error}; too many workers for the limits of this machine")
-            self.drive_later(ev.WorkerLost(-1, binding=binding))
+            why = f"{error}; too many workers for the limits of this machine"
+            self.loop.at_round_end(lambda: self._stillborn(None, binding, why))
+
+    def _stillborn(self, worker: WorkerProcess | None, binding: Binding, why: str) -> None:
+        """A worker did not come up.  When that goes on, what needs its like fails."""
+        number = -1 if worker is None else worker.number
+        hopeless = False
+        if binding == PLAIN:
+            self.on_start_failed(why)
+        else:
+            births = self._stillbirths[binding]
+            births.another()
+            # Where there was no room for it, there may be when something has ended.
+            hopeless = births.too_many and (worker is not None or not self.scheduler.pool.holding)
+            outcome = deaths.unborn_record(worker, self.host, why, births.in_a_row)
+            self._dead[number] = Death(outcome, None, 0.0)
+        self.drive(ev.WorkerLost(number, binding=binding, hopeless=hopeless))
+        self._dead.pop(number, None)
 
     def on_start_failed(self, why: str) -> None:
-        """A worker did not come up.  When that goes on and nothing else can run, it is the end."""
-        self._stillbirths.another()
-        if self._stillbirths.too_many and self.scheduler.pool.is_stuck:
-            self.session.broken(self._stillbirths.reason(why))
+        """A plain worker did not come up.  When that goes on and nothing can run, it is the end."""
+        births = self._stillbirths[PLAIN]
+        births.another()
+        if births.too_many and self.scheduler.pool.is_stuck:
+            self.session.broken(births.reason(why))
             self.check_end()
 
     def drive_later(self, event: ev.Event) -> None:
@@ -161,7 +180,7 @@ class Service:
                 self.set_blocked(worker.number, blocked)
             case msg.Ready(pid):
                 worker.set_pid(pid)
-                self._stillbirths.none()
+                self._stillbirths[worker.binding].none()
                 self.drive(ev.WorkerReady(worker.number, worker.binding))
             case msg.BlockMade(block, size):
                 fd = worker.connection.take_descriptors(message)[0]
@@ -185,8 +204,9 @@ class Service:
             self._lost(worker, known)
         elif not worker.retired:
             if worker.is_explained:
-                self.on_start_failed(deaths.describe_stillborn(worker))
-            self.drive(ev.WorkerLost(worker.number, binding=worker.binding))
+                self._stillborn(worker, worker.binding, deaths.describe_stillborn(worker))
+            else:
+                self.drive(ev.WorkerLost(worker.number, binding=worker.binding))
         self.limits.gone(worker)
         self.stopper.forget(worker)
         worker.connection.close(quiet=True)

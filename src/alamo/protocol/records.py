@@ -39,13 +39,17 @@ class Record(msgspec.Struct, array_like=True, gc=False):
 
 
 class LostInfo(msgspec.Struct, array_like=True, gc=False):
-    """How a worker ended: what the user is told about its running task."""
+    """How a worker ended: what the user is told about its running task.
+
+    ``stillborn``: it never came up with what the task needs, as so many others in a row.
+    """
 
     host: str
     pid: int
     signal: int
     exit_status: int
     cause: str
+    stillborn: int = 0
 
 
 #: ``StopInfo.kind``

@@ -26,8 +26,6 @@ from alamo.worker.surroundings import raw_environ
 
 #: What children are bound to; ``None`` for what this process is bound to.
 binding: Binding | None = None
-#: Time that the last child took, with those descendants that it waited for.
-usage: resource.struct_rusage | None = None
 #: The most memory that the last child took, or one of those descendants; 0: nobody knows.
 peak_bytes = 0
 
@@ -166,7 +164,7 @@ def _spawn_as_other(
 
 def _wait(pid: int, captured: Sequence[int]) -> int:
     """The end of a child; meanwhile what it writes is kept within bounds, and orphans reaped."""
-    global usage, peak_bytes
+    global peak_bytes
     high_bytes, own_kib = 0, own_peak_kib()
     is_worker = context.worker >= 0
     try:

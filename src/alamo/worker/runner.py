@@ -184,6 +184,8 @@ class Runner:
         self._surroundings.tidy()
         if is_own:
             self._outcomes.meter.take(begun, now)
+        else:
+            self._outcomes.meter.glance(now)
         if self._surroundings.spoiled:
             self._cells[LIMIT] = seq + 1  # no other task runs in this process
 

@@ -69,6 +69,16 @@ def children_cpu_ns() -> int:
     return int((usage.ru_utime + usage.ru_stime) * 1e9)
 
 
+def _epoch_offset_ns() -> int:
+    """What makes of monotonic nanoseconds those since the epoch.
+
+    Twice, as a process that loses the CPU between two readings finds too little.  At least 0: a
+    machine whose clock has not been set may be in 1970.
+    """
+    clock, monotonic = time.time_ns, time.monotonic_ns
+    return max(0, clock() - monotonic(), clock() - monotonic())
+
+
 class Meter:
     """Writes the marks of the buffer of outcomes that is being filled.
 
@@ -84,8 +94,8 @@ class Meter:
         self._count = 0
         self._offset_ns = 0
         self._children_ns = children_cpu_ns()
-        # Of the last mark.
-        self._position = 0
+        self._position = 0  # of the last mark
+        # When the CPU clock was read last, and what it said.
         self._time_ns = 0
         self._cpu_ns = 0
         # Of the task that has been measured: from, to, CPU time before and after, memory.
@@ -96,16 +106,23 @@ class Meter:
         """Go on with another buffer's marks.  ``now_ns`` is monotonic, as all times here."""
         marks[0] = self._count = 0
         self._marks = marks
-        # A machine whose clock has not been set may be in 1970.
-        marks[1] = self._offset_ns = max(0, time.time_ns() - time.monotonic_ns())
+        marks[1] = self._offset_ns = _epoch_offset_ns()
         marks[2] = self._children_ns
         self._add(0, now_ns, self._cpu_now_ns())
+
+    def glance(self, now_ns: int) -> None:
+        """A task that has no figures of its own ended now, which may have waited for the CPU.
+
+        So that this time is not taken for CPU time of the short ones when the next is measured.
+        Cost: 0.5 us.
+        """
+        self._time_ns, self._cpu_ns = now_ns, self._cpu_now_ns()
 
     def take(self, begun_ns: int, ended_ns: int) -> None:
         """Measure what ran from ``begun_ns`` to ``ended_ns``.  Cost: 3 us."""
         self._marks[2] = self._children_ns = children_cpu_ns()
         cpu_ns = self._cpu_now_ns()
-        # What ran since the last mark was too short to wait for anything: it kept the CPU busy.
+        # What ran since then was too short to wait for anything: it kept the CPU busy.
         before_ns = min(cpu_ns, self._cpu_ns + max(0, begun_ns - self._time_ns))
         self._own = (begun_ns, ended_ns, before_ns, cpu_ns, take_peak())
         self.taken = True
