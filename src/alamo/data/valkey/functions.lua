@@ -41,6 +41,11 @@ local function refusal(b)
   if state then return redis.error_reply('ALAMOFROZEN it is frozen') end
 end
 
+-- The refusal of what only reads.
+local function gone(b)
+  if redis.call('GET', b.state) == 'gone' then return refusal(b) end
+end
+
 local function part_names(b, reference)
   local id, count = string.match(reference, '^(%x+) (%d+)')
   local names = {}
@@ -231,6 +236,8 @@ end
 local function count(keys)
   local sum = 0
   for _, b in ipairs(buckets(keys)) do
+    local refused = gone(b)
+    if refused then return refused end
     expire_all(b)
     sum = sum + redis.call('HLEN', b.records)
   end
@@ -240,6 +247,8 @@ end
 -- -> {keys, {key, kept, key, kept...}}
 local function list(keys)
   local b = bucket(keys, 1)
+  local refused = gone(b)
+  if refused then return refused end
   expire_all(b)
   return {redis.call('HKEYS', b.records), redis.call('HGETALL', b.kept)}
 end
@@ -277,7 +286,8 @@ end
 -- KEYS: buckets; ('frozen' or '')
 local function freeze(keys, args)
   for _, b in ipairs(buckets(keys)) do
-    if redis.call('GET', b.state) == 'gone' then return refusal(b) end
+    local refused = gone(b)
+    if refused then return refused end
   end
   for _, b in ipairs(buckets(keys)) do
     if args[1] == '' then
@@ -314,7 +324,8 @@ end
 -- Somebody waits for a key of the bucket: for a while, puts look for whom.
 local function announce(keys)
   local b = bucket(keys, 1)
-  if redis.call('GET', b.state) == 'gone' then return refusal(b) end
+  local refused = gone(b)
+  if refused then return refused end
   redis.call('SET', b.waits, '', 'PX', WAITS_MS)
   return 1
 end
