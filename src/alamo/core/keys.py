@@ -58,7 +58,7 @@ def encode(key: Any) -> bytes:
         TypeError: the key has no hash, as in a dict, or is of another class.
         RecursionError: tuples in tuples, some hundred deep.
 
-    Cost: 0.15 us for an int of 64 bits or a short str, 0.4 us an item of a tuple, up to 0.5 us for a
+    Cost: 0.15 us for an int of 64 bits or a short str, 0.4 us an item of a tuple, to 0.5 us for a
     float, date, UUID or path, 1 to 10 us for a dataclass, Decimal, Fraction or numpy scalar.
     A multiple of a high power of ten with more than 315 000 digits takes seconds.
 
