@@ -13,8 +13,11 @@ __all__ = ["Buckets", "Names"]
 #: The six names of a bucket; the first, its *base*, tells where it lies.
 Names: TypeAlias = tuple[bytes, ...]
 
-#: Of each bucket, in the order in which the functions expect them.
-_ENDINGS = (b"", b":state", b":kept", b":ttl", b":parts", b":waits")
+#: Of each bucket of a kind of stores, in the order in which the functions expect them.
+_ENDINGS = {
+    "ddict": (b"", b":state", b":kept", b":ttl", b":parts", b":waits"),
+    "queue": (b"", b":state", b":unfinished", b":takers", b":parts", b":putters"),
+}
 _DESTROY = function("destroy")
 
 
@@ -22,6 +25,7 @@ class Buckets:
     """The buckets of one store, on its servers.
 
     Args:
+        kind: of the store, "ddict" or "queue".
         id: of the store.
         count: how many they are; all who use the store must agree.
 
@@ -29,10 +33,10 @@ class Buckets:
         names: those of each bucket.
     """
 
-    def __init__(self, servers: Servers, id: str, count: int) -> None:
+    def __init__(self, servers: Servers, kind: str, id: str, count: int) -> None:
         self.servers = servers
         self.names: list[Names] = [
-            tuple(b"alamo:{%b/%d}%b" % (id.encode(), number, ending) for ending in _ENDINGS)
+            tuple(b"alamo:{%b/%d}%b" % (id.encode(), number, ending) for ending in _ENDINGS[kind])
             for number in range(count)
         ]
 

@@ -9,18 +9,15 @@ from alamo.core.keys import decode
 from alamo.data.store import Packed
 from alamo.data.valkey.buckets import Buckets
 from alamo.data.valkey.functions import function
-from alamo.data.valkey.records import INLINE_MAX_BYTES
+from alamo.data.valkey.records import joined
 from alamo.data.valkey.requests import Requests
-from alamo.data.valkey.values import Values, Written
+from alamo.data.valkey.values import Values, Written, inline_max_bytes
 from alamo.errors import CrossShardError, DDictFrozenError, DDictFullError
 
 __all__ = ["KEEP_TTL", "Write", "check_one_shard", "commit"]
 
 _COMMIT = function("commit")
 _SHRINK = function("shrink")
-#: Where more is stored at once than a server takes in one command, values from here on go ahead.
-_AHEAD_MIN_BYTES = 1 << 20
-
 #: As a time to live: what the entry has.
 KEEP_TTL: Final = "keep"
 
@@ -83,7 +80,7 @@ def commit(
     arguments: list[Any] = [len(checks), len(writes)]
     for key, token in checks.items():
         arguments += (place_of[numbers[key]], key, token)
-    inline_max_bytes = _inline_max_bytes(writes)
+    limit = inline_max_bytes(write.value for write in writes if write.value is not None)
     staged: list[tuple[bytes, Written]] = []
     for write in writes:
         arguments += (place_of[numbers[write.key]], write.key)
@@ -91,11 +88,11 @@ def commit(
             arguments += ("delete", b"", "", "", b"")
             continue
         base = buckets.names[numbers[write.key]][0]
-        written = values.write(base, write.value, write.has_ttl, inline_max_bytes)
+        written = values.write(base, write.value, write.has_ttl, limit)
         staged.append((base, written))
         action = "replace" if write.is_new else "put"
         arguments += (action, write.kept, write.ttl, written.parts, written.record)
-    arguments[:-1] = [_joined(argument) for argument in arguments[:-1]]
+    arguments[:-1] = [joined(argument) for argument in arguments[:-1]]
     name = _COMMIT if staged or not writes else _SHRINK
     try:
         done = bool(requests.change(names, name, *arguments, again=again))
@@ -105,17 +102,3 @@ def commit(
     if not done:
         values.discard(staged)
     return done
-
-
-def _inline_max_bytes(writes: Sequence[Write]) -> int:
-    total = 0
-    for write in writes:
-        if write.value is not None:
-            head, buffers = write.value
-            total += len(head) + sum(len(buffer) for buffer in buffers)
-    return INLINE_MAX_BYTES if total <= INLINE_MAX_BYTES else _AHEAD_MIN_BYTES
-
-
-def _joined(argument: Any) -> Any:
-    """Only the last argument may be in pieces."""
-    return b"".join(argument) if isinstance(argument, list) else argument

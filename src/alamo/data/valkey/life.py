@@ -9,7 +9,7 @@ open renews the lease when it uses the server, once an hour.
 
     alamo:{<id>}            hash: what the store is
     alamo:{<id>}:open       set: <machine>:<pid>:<start ticks>:<random> of each object
-    alamo:{unnamed}         set: <buckets> <id> of each store without a name
+    alamo:{unnamed}         set: <kind> <buckets> <id> of each store without a name
     alamo:{<kind> <name>}   the id of the store of that name
 """
 
@@ -81,7 +81,7 @@ class Life:
                 _sweep(servers)
                 made = cls(servers, id, kind)
                 # Not before somebody has it open, or others would sweep it.
-                entry = f"{facts['buckets']} {id}"
+                entry = f"{kind} {facts['buckets']} {id}"
                 servers.change(_UNNAMED, "SADD", _UNNAMED, entry, again=True)
                 return made
             base = _name_key(kind, name)
@@ -103,7 +103,7 @@ class Life:
     @property
     def buckets(self) -> Buckets:
         """Where it lies."""
-        return Buckets(self.servers, self.id, int(self.facts["buckets"]))
+        return Buckets(self.servers, self._kind, self.id, int(self.facts["buckets"]))
 
     def renew(self) -> None:
         """Say that this process has it open.
@@ -132,7 +132,7 @@ class Life:
             return  # a forked child that never used it
         with contextlib.suppress(AlamoError):  # the lease ends it
             if _leave(self.servers, self.id, [self._member]):
-                _remove(self.servers, int(self.facts["buckets"]), self.id, in_use=False)
+                _remove(self.servers, self._kind, int(self.facts["buckets"]), self.id, in_use=False)
 
     def destroy(self) -> None:
         """Remove the store for everybody."""
@@ -141,7 +141,7 @@ class Life:
             self.servers.change(base, b"FCALL", _UNNAME, 1, base, self.id, again=True)
         self.servers.change(self._about, "DEL", self._about, again=True)
         self.servers.change(self._open, "DEL", self._open, again=True)
-        _remove(self.servers, int(self.facts["buckets"]), self.id, in_use=True)
+        _remove(self.servers, self._kind, int(self.facts["buckets"]), self.id, in_use=True)
 
 
 def _about_names(id: str) -> tuple[bytes, bytes]:
@@ -167,9 +167,9 @@ def _leave(servers: Servers, id: str, members: list[bytes]) -> bool:
     return bool(servers.change(about, b"FCALL", _CLOSE, 2, about, opened, *members, *dead))
 
 
-def _remove(servers: Servers, buckets: int, id: str, in_use: bool) -> None:
-    Buckets(servers, id, buckets).destroy(in_use)
-    servers.change(_UNNAMED, "SREM", _UNNAMED, f"{buckets} {id}", again=True)
+def _remove(servers: Servers, kind: str, buckets: int, id: str, in_use: bool) -> None:
+    Buckets(servers, kind, id, buckets).destroy(in_use)
+    servers.change(_UNNAMED, "SREM", _UNNAMED, f"{kind} {buckets} {id}", again=True)
 
 
 def _sweep(servers: Servers) -> None:
@@ -179,10 +179,10 @@ def _sweep(servers: Servers) -> None:
         return
     _swept_s = time.monotonic()
     for entry in servers.call(_UNNAMED, "SRANDMEMBER", _UNNAMED, _SWEPT_AT_ONCE):
-        buckets, _, id = entry.decode().partition(" ")
+        kind, buckets, id = entry.decode().split()
         about, _ = _about_names(id)
         if _leave(servers, id, [b""]) or not servers.call(about, "EXISTS", about):
-            _remove(servers, int(buckets), id, in_use=False)
+            _remove(servers, kind, int(buckets), id, in_use=False)
 
 
 @functools.cache

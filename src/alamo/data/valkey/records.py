@@ -28,6 +28,7 @@ __all__ = [
     "in_parts",
     "inline",
     "is_plain",
+    "joined",
     "new_reference",
     "read_body",
     "reference_of",
@@ -143,3 +144,8 @@ def read_body(body: memoryview) -> Packed:
         buffers.append(body[at : at + size])
         at += size
     return head, tuple(buffers)
+
+
+def joined(record: Record) -> bytes:
+    """A record in one piece."""
+    return b"".join(record) if isinstance(record, list) else record

@@ -24,9 +24,19 @@ from alamo.data.valkey.records import (
 from alamo.data.valkey.servers import Servers
 from alamo.errors import DataStoreError
 
-__all__ = ["Values", "Written"]
+__all__ = ["Values", "Written", "inline_max_bytes"]
 
 _ALIVE = function("alive")
+
+
+#: Where more is stored at once than a server takes in one command, values from here on go ahead.
+_AHEAD_MIN_BYTES = 1 << 20
+
+
+def inline_max_bytes(values: Iterable[Packed]) -> int:
+    """Up to which size values are stored in records when they are stored all at once."""
+    total = sum(len(head) + sum(map(len, buffers)) for head, buffers in values)
+    return INLINE_MAX_BYTES if total <= INLINE_MAX_BYTES else _AHEAD_MIN_BYTES
 
 
 class Written(NamedTuple):

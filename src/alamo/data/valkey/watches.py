@@ -126,3 +126,32 @@ class KeyWatch:
         if now_s > self._announced_s + _ANNOUNCE_S:
             self._announced_s = now_s
             self._announce()
+
+
+class LineWatch:
+    """Waits in a line of waiters for a message, or for room: of those who wait as many get word
+    as there are messages, or places.
+
+    Args:
+        stand: stands in the line, or tells that there is no need to wait.
+    """
+
+    def __init__(self, subscription: Subscription, stand: Callable[[], Any]) -> None:
+        self._subscription = subscription
+        self._stand = stand
+
+    def wait(self, deadline_s: float | None) -> None:
+        """As ``Watch.wait``."""
+        if not self._stand():
+            self._subscription.wait(deadline_s)
+
+
+class EventWatch:
+    """Waits for what is published to all who wait."""
+
+    def __init__(self, subscription: Subscription) -> None:
+        self._subscription = subscription
+
+    def wait(self, deadline_s: float | None) -> None:
+        """As ``Watch.wait``."""
+        self._subscription.wait(deadline_s)
