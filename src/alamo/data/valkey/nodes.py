@@ -12,7 +12,7 @@ import redis
 
 from alamo.data.valkey.functions import LIBRARY
 
-__all__ = ["FRESH_S", "Node", "is_here"]
+__all__ = ["FRESH_S", "Node", "is_here", "is_open"]
 
 #: A connection that was idle for longer may have been closed by the server or a router meanwhile.
 FRESH_S = 5.0
@@ -43,10 +43,10 @@ class Node:
             redis.ConnectionError, redis.TimeoutError: there is none to be had.
         """
         try:
-            connection, used_s = self.idle.pop()
+            connection, _ = self.idle.pop()
         except IndexError:
             return self.pool.get_connection()
-        if time.monotonic() - used_s > FRESH_S and _is_stale(connection):
+        if not is_open(connection):
             connection.disconnect()
         connection.connect()  # does nothing when it is
         return connection
@@ -115,12 +115,12 @@ def pack(connection: Any, commands: list[tuple[Any, ...]]) -> list[Any]:
     return pieces
 
 
-def _is_stale(connection: Any) -> bool:
-    """Whether the server has closed it, or said what nobody asked."""
+def is_open(connection: Any) -> bool:
+    """Whether the server has not closed it, nor said what nobody asked.  Cost: 3 us."""
     try:
-        return bool(connection.can_read(timeout=0))
+        return not connection.can_read(timeout=0)
     except redis.RedisError:
-        return True
+        return False
 
 
 @functools.cache

@@ -22,7 +22,7 @@ from alamo.data.valkey.failures import (
     refusal_of,
     was_not_executed,
 )
-from alamo.data.valkey.nodes import FRESH_S, Node
+from alamo.data.valkey.nodes import FRESH_S, Node, is_open
 from alamo.errors import DataStoreError, UsageError
 
 __all__ = ["Servers"]
@@ -102,7 +102,9 @@ class Servers:
         except (KeyError, IndexError):
             return self.exchange(base, [command], again)[0]
         now_s = time.monotonic()
-        if now_s - used_s > FRESH_S or now_s > self._renew_s:
+        # A connection that was closed in the meantime must not make a change one of which nobody
+        # knows whether it was done.
+        if now_s - used_s > FRESH_S or now_s > self._renew_s or not (again or is_open(connection)):
             node.idle.append((connection, used_s))
             return self.exchange(base, [command], again)[0]
         try:
