@@ -38,6 +38,8 @@ __all__ = ["Environment", "NoRoom", "Transaction"]
 Transaction = Any
 
 _RETRIES_MAX: Final = 100
+#: A key that nothing else has.
+_NOTHING: Final = b"\x01"
 _T = TypeVar("_T")
 
 
@@ -166,6 +168,7 @@ class Environment:
         Raises:
             what ``full`` makes: there is no room; nothing has changed.
         """
+        may_advance = True
         for _ in range(_RETRIES_MAX):
             raw = self._raw
             txn = None
@@ -179,12 +182,28 @@ class Environment:
                 if txn is not None:
                     txn.abort()
                     txn = None  # the binding does not close under a transaction that is left
-                self.recover(error, raw, pages)
+                if may_advance and isinstance(error, lmdb.MapFullError):
+                    may_advance = False
+                    self._advance()
+                else:
+                    self.recover(error, raw, pages)
             except BaseException:
                 if txn is not None:
                     txn.abort()
                 raise
         raise DataStoreError(f"{self._path} has been opened anew {_RETRIES_MAX} times in one call")
+
+    def _advance(self) -> None:
+        """Commit something: pages that the last transaction freed may be used from then on."""
+        txn = None
+        try:
+            txn = self.begin(None, None, True)
+            txn.put(_NOTHING, b"")
+            txn.delete(_NOTHING)
+            txn.commit()
+        except lmdb.Error:
+            if txn is not None:
+                txn.abort()
 
     def read(self, work: Callable[[Transaction], _T], views: bool = False) -> _T:
         """Do some work in a read transaction; it may be done more than once."""
