@@ -5,7 +5,6 @@ A store that joins gets an entry in ``STORES`` here and nothing anywhere else.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -45,6 +44,7 @@ class Store:
     around: Callable[[], AbstractContextManager[object]] = nullcontext
 
 
-STORES = [Store("memory", memory_ddict, memory_queue, frozenset({"one shard"}))]
-if importlib.util.find_spec("alamo.data.lmdb") is not None:
-    STORES.append(Store("embedded", DDict, Queue, frozenset(STORE_CAPABILITIES)))
+STORES = [
+    Store("memory", memory_ddict, memory_queue, frozenset({"one shard"})),
+    Store("embedded", DDict, Queue, frozenset(STORE_CAPABILITIES)),
+]

@@ -61,7 +61,7 @@ def said(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline()
 
 
-@pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
+@pytest.mark.parametrize("method", ["spawn", "fork"])
 def test_processes_of_multiprocessing(d: DDict[Any, Any], method: str) -> None:
     context: Any = multiprocessing.get_context(method)
     process = context.Process(target=_ddict.meet_by, args=(d, "child", "parent"))
