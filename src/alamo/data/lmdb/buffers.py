@@ -18,7 +18,7 @@ import itertools
 import secrets
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 from zlib import crc32
 
@@ -45,17 +45,31 @@ _PIECE: Final = struct.Struct(">I")
 
 
 class Buffers:
-    """The buffers of one dictionary, for this process.
+    """The buffers of one dictionary or queue, for this process.
 
     Args:
         records: the environment of the records.
         files: how many environments of their own; 0: a table of that of the records.
+        full: makes the error that says that there is no room, given the text.
+        first_key: of the records, which may be among others that do not begin as one.
+        begin_sweep: done in the transaction of the records with which a sweep begins.
     """
 
-    def __init__(self, home: Home, records: Environment, files: int) -> None:
+    def __init__(
+        self,
+        home: Home,
+        records: Environment,
+        files: int,
+        full: Callable[[str], Exception] = DDictFullError,
+        first_key: bytes = b"\x02",
+        begin_sweep: Callable[[Transaction], None] = lambda _: None,
+    ) -> None:
         self._home = home
         self._records = records
         self._files = files
+        self._full = full
+        self._first_key = first_key
+        self._begin_sweep = begin_sweep
         self._swept_s = time.monotonic() - _SWEEP_EVERY_S
         self._is_littered = False
         self._begin_ids()
@@ -88,8 +102,16 @@ class Buffers:
             return self._records
         return self._home.part(
             f"buffers-{shard}",
-            lambda: Environment(self._home, f"buffers-{shard}", 1 + shard, full=DDictFullError),
+            lambda: Environment(self._home, f"buffers-{shard}", 1 + shard, full=self._full),
         )
+
+    def environments(self) -> list[Environment]:
+        """Those of their own that are in use."""
+        return [
+            self.environment(shard)
+            for shard in range(self._files)
+            if self._home.control[ALLOCATED + 1 + shard]
+        ]
 
     # -- one value --
 
@@ -208,6 +230,7 @@ class Buffers:
         """
 
         def begin(txn: Transaction) -> int:
+            self._begin_sweep(txn)
             self._home.control[SWEEPS] += 1
             return self._home.control[SWEEPS] & 0xFFFFFFFF
 
@@ -223,7 +246,7 @@ class Buffers:
     def _referred(self) -> set[bytes]:
         """Ids to which records refer, and perhaps some to which they did."""
         referred: set[bytes] = set()
-        last = b"\x02"
+        last = self._first_key
         while last:
             last = self._records.read(lambda txn: _referred_from(txn, last, referred), views=True)  # noqa: B023
         return referred

@@ -17,7 +17,7 @@ from alamo.data.home import Home
 from alamo.data.lmdb import buffers as buffer_tables
 from alamo.data.lmdb import waiters as waiter_tables
 from alamo.data.lmdb.buffers import Buffers
-from alamo.data.lmdb.control import ALLOCATED, ATTENTION, DESTROYED, EXPIRING, FROZEN, WAITERS
+from alamo.data.lmdb.control import ATTENTION, DESTROYED, EXPIRING, FROZEN, WAITERS
 from alamo.data.lmdb.environment import Environment, Transaction
 from alamo.data.lmdb.files import PAGE_BYTES
 from alamo.data.lmdb.records import MARK, Record, Reference, parse, table_key
@@ -331,14 +331,7 @@ class OpenDict:
     def used_bytes(self) -> tuple[int, int]:
         """What entries take, and what the files take for them."""
         used = allocated = 0
-        environments = [self.records]
-        if self.buffers.has_files:
-            environments += [
-                self.buffers.environment(shard)
-                for shard in range(self.buffers.shards)
-                if self.control[ALLOCATED + 1 + shard]
-            ]
-        for environment in environments:
+        for environment in (self.records, *self.buffers.environments()):
             used += environment.read(environment.used_pages)
             allocated += environment.allocated_pages()
         return used * PAGE_BYTES, allocated * PAGE_BYTES
