@@ -29,7 +29,8 @@ SCRIPT = Path(_ddict.__file__)
 def d() -> Iterator[DDict[Any, Any]]:
     with DDict(wait_for_keys=True, timeout=work.PATIENCE_S) as one:
         yield one
-        one.destroy()
+        if "destroyed" not in repr(one):
+            one.destroy()
 
 
 @contextmanager
@@ -253,6 +254,17 @@ def test_a_timeout_in_a_task_is_the_tasks_error(d: DDict[Any, Any], batch: Batch
     task.start()
     with pytest.raises(DDictTimeoutError, match="'never'"):
         task.result.get(timeout=work.PATIENCE_S)
+
+
+def test_an_idle_worker_lets_go_of_what_its_tasks_had(d: DDict[Any, Any]) -> None:
+    d[0] = np.ones(100_000)
+    place = d.stats()["place"]
+    with Batch(num_workers=1) as one:
+        pid = one.function(_ddict.pid_with, d, 0).run()
+        maps = Path(f"/proc/{pid}/maps")
+        d.destroy()
+        work.wait_until(lambda: place not in maps.read_text())
+        assert one.function(work.pid).run() == pid
 
 
 def test_a_dictionary_outlives_the_tasks_that_had_it(d: DDict[Any, Any]) -> None:
