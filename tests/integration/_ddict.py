@@ -61,8 +61,8 @@ def main() -> None:
     """A script of its own: python _ddict.py <file with a pickled handle> <what to call> args..."""
     path, name, *arguments = sys.argv[1:]
     d = pickle.loads(Path(path).read_bytes())
-    print("ready", flush=True)
     try:
+        print("ready", flush=True)
         print(globals()[name](d, *arguments), flush=True)
     except KeyboardInterrupt:
         print(f"interrupted at {time.monotonic()}", flush=True)
