@@ -163,7 +163,13 @@ class _Bell:
 
     def wait(self, wait_s: float) -> bool:
         """Whether it has rung within that time."""
-        return bool(self._poll.poll(wait_s * 1000)) and self.hush()
+        if not self._poll.poll(wait_s * 1000):
+            return False
+        try:
+            self._socket.recv(1)  # one is enough: one more that has rung ends the next wait early
+        except BlockingIOError:
+            return False
+        return True
 
     def hush(self) -> bool:
         """Whether it has rung since it was asked last."""
