@@ -27,12 +27,27 @@ def get_one(q: Queue[Any], results: Queue[Any]) -> None:
     results.put(q.get(timeout=60))
 
 
-def sum_and_change(q: Queue[Any]) -> float:
-    """What an array that came holds; it is this process's own, to be written to."""
+def put_none(q: Queue[Any], after: Any) -> None:
+    q.put(None)
+
+
+def get_through(q: Queue[Any], results: Queue[Any]) -> None:
+    results.put(q.get(timeout=60)["handle"].get(timeout=60))
+
+
+def send_a_queue(q: Queue[Any], go_on: Queue[Any]) -> None:
+    made: Queue[Any] = Queue()
+    made.put("made elsewhere")
+    q.put(made)
+    go_on.get(timeout=60)
+
+
+def sum_and_change(q: Queue[Any], results: Queue[Any]) -> None:
+    """The array that comes is this process's own, to be written to."""
     array = q.get(timeout=60)
     total = float(array.sum())
     array += 1
-    return total
+    results.put((total, array))
 
 
 def do_until_none(q: Queue[Any]) -> None:

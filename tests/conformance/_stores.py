@@ -5,7 +5,6 @@ A store that joins gets an entry in ``STORES`` here and nothing anywhere else.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -46,11 +45,6 @@ class Store:
     around: Callable[[], AbstractContextManager[object]] = nullcontext
 
 
-STORES = [Store("memory", memory_ddict, memory_queue, frozenset({"one shard"}))]
-if importlib.util.find_spec("alamo.data.lmdb") is not None:
-    STORES.append(Store("embedded", DDict, Queue, frozenset(STORE_CAPABILITIES)))
-
-
 class Remote:
     """Over servers that run while tests need them."""
 
@@ -75,7 +69,9 @@ _server = Remote(_servers.server)
 _cluster = Remote(_servers.cluster)
 _ALL = frozenset(STORE_CAPABILITIES)
 _CLUSTER = _ALL - {"one shard"}
-STORES += [
+STORES = [
+    Store("memory", memory_ddict, memory_queue, frozenset({"one shard"})),
+    Store("embedded", DDict, Queue, _ALL),
     Store("valkey", _server.ddict, _server.queue, _ALL, _server.around),
     Store("valkey-cluster", _cluster.ddict, _cluster.queue, _CLUSTER, _cluster.around),
 ]

@@ -84,22 +84,20 @@ def store(request: pytest.FixtureRequest) -> Iterator[Store]:
 
 @pytest.fixture
 def make_ddict(store: Store) -> Iterator[MakeDDict]:
-    """Makes a DDict of a test's own; takes the options of ``DDict``. What is left is destroyed."""
-    made: list[weakref.ref[DDict[Any, Any]]] = []
+    """Makes a DDict of a test's own; takes the options of ``DDict``.  All are destroyed after it:
+    what has a name or was pickled would stay until this process ends."""
+    made: list[DDict[Any, Any]] = []
 
     def make(*data: Any, **options: Any) -> DDict[Any, Any]:
-        one = store.make(*data, **options)
-        made.append(weakref.ref(one))
-        return one
+        made.append(store.make(*data, **options))
+        return made[-1]
 
     yield make
-    for reference in made:
-        one = reference()
-        if one is not None:
-            try:
-                one.destroy()
-            except (UsageError, DataStoreError):
-                pass  # the test has closed or destroyed it
+    for one in made:
+        try:
+            one.destroy()
+        except (UsageError, DataStoreError):
+            pass  # the test has closed or destroyed it
 
 
 @pytest.fixture

@@ -72,7 +72,5 @@ class TestInMemory(find("TestHashMappingProtocol")):  # type: ignore[misc]
         self.skipTest(f"run but for the part that {NOT_OURS[name]}")
 
 
-if importlib.util.find_spec("alamo.data.lmdb") is not None:
-
-    class TestEmbedded(TestInMemory):
-        type2test = DDict
+class TestEmbedded(TestInMemory):
+    type2test = DDict

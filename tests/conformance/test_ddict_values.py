@@ -54,7 +54,7 @@ VALUES = [
 ]
 
 
-@pytest.mark.parametrize("value", VALUES, ids=lambda value: repr(value)[:20])
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
 def test_values_come_back(make_ddict: MakeDDict, value: Any) -> None:
     d = make_ddict()
     d["a"] = value

@@ -35,6 +35,11 @@ def wait_for(d: DDict[Any, Any], key: Any, timeout: float | None = None) -> Any:
     return d.wait_for(key, timeout=timeout)
 
 
+def pid_with(d: DDict[Any, Any], key: Any) -> int:
+    assert d[key] is not None
+    return os.getpid()
+
+
 def describe(d: DDict[Any, Any]) -> tuple[Any, ...]:
     return d.name, d.wait_for_keys, d.timeout, sorted(d, key=str)
 

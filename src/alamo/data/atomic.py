@@ -69,6 +69,7 @@ class AtomicMapping(StoredMapping[K, V]):
             new: ``DDict.ABSENT``: remove the key.
 
         Example:
+            >>> from alamo import DDict
             >>> with DDict() as d:
             ...     d.compare_and_swap("leader", DDict.ABSENT, 17)
             ...     d.compare_and_swap("leader", 3, 4)
@@ -101,6 +102,7 @@ class AtomicMapping(StoredMapping[K, V]):
                 been changed meanwhile.  Nothing is stored; do it again.
 
         Example:
+            >>> from alamo import DDict
             >>> with DDict({"a": 10, "b": 0}) as d:
             ...     with d.transaction():
             ...         d["a"], d["b"] = d["a"] - 3, d["b"] + 3

@@ -12,17 +12,18 @@ from alamo.core.leases import Lease
 from alamo.data.home import Home
 from alamo.data.lmdb.control import OWN
 
-__all__ = ["BUSY_UNTIL", "LAST_TAKER", "SLOTS", "Consumer"]
+__all__ = ["BUSY_UNTIL", "LAST_TAKER", "LEASED", "SLOTS", "SLOTS_MAX", "Consumer", "is_slot_free"]
 
-#: Words of the control page, changed inside a write transaction: which consumer took last,
-#: and until when several are taken to be at work, in ns.  The second one is also written by who
-#: waits for the end of a lease.
+#: Words of the control page, changed inside a write transaction: which consumer took last;
+#: until when several are taken to be at work, in ns; and whether there may be a lease.
 LAST_TAKER: Final = OWN
 BUSY_UNTIL: Final = OWN + 1
+LEASED: Final = OWN + 2
 #: From here on a word for each slot: what its consumer has handed out (``leases.word``).
 SLOTS: Final = OWN + 8
 SLOTS_MAX: Final = 256
 
+_IDLE_NS: Final = 1 << 62
 #: struct flock
 _FLOCK: Final = struct.Struct("hhqqi")
 
@@ -36,31 +37,47 @@ class Consumer:
     Attributes:
         number: of the slot, -1 without one.
         word_at: where its word is in the control page.
+        is_new: it has not taken anything yet.
         generation: of the lease; 0: there is none.
         base: what its word is when nothing is handed out.
         bodies: the messages on lease.
         next: how many of them are handed out.
         end_ns: of the lease.
-        taken_ns: when it took last, in a transaction; ``got`` messages until now.
+        pace_ns: from message to message, lately.
+        copied: keys of marks that are not needed any more.
     """
 
     def __init__(self, home: Home) -> None:
-        self._fd = os.open(f"{home.path}/control", os.O_RDWR | os.O_CLOEXEC)
+        self._fd = _open(home)
         self.number = next(filter(self._lock, range(SLOTS_MAX)), -1)
         self.word_at = SLOTS + self.number
+        self.is_new = True
         self.bodies: list[bytes]
-        self.taken_ns = 0
-        self.got = 0
+        self.copied: list[bytes] = []
+        self.pace_ns = _IDLE_NS
+        self._taken_ns = 0
+        self._got = 0
         self.drop()
 
     def _lock(self, number: int) -> bool:
         """Lock a byte of the control file for this open file, whichever process may have it."""
-        asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, number, 1, 0)
         try:
-            fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, asked)
+            fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, _flock(number))
         except OSError:
             return False
         return True
+
+    def ahead(self, now_ns: int) -> int:
+        """How many messages more than one to take now."""
+        if self.number < 0:
+            return 0
+        return leases.next_size(self._got + self.next, now_ns - self._taken_ns) - 1
+
+    def note(self, got: int, now_ns: int) -> None:
+        """It takes that many messages in a transaction, and has dealt with those on lease."""
+        before = self._got + self.next
+        self.pace_ns = (now_ns - self._taken_ns) // before if before else _IDLE_NS
+        self._taken_ns, self._got = now_ns, got
 
     def hold(self, lease: Lease, bodies: list[bytes]) -> None:
         """The line has these messages on lease for this consumer."""
@@ -85,3 +102,21 @@ class Consumer:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+
+def is_slot_free(home: Home, number: int) -> bool:
+    """Whether no process has that slot."""
+    fd = _open(home)
+    try:
+        found = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _flock(number))
+    finally:
+        os.close(fd)
+    return bool(_FLOCK.unpack(found)[0] == fcntl.F_UNLCK)
+
+
+def _open(home: Home) -> int:
+    return os.open(f"{home.path}/control", os.O_RDWR | os.O_CLOEXEC)
+
+
+def _flock(number: int) -> bytes:
+    return _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, number, 1, 0)

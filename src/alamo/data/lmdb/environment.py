@@ -38,6 +38,8 @@ __all__ = ["Environment", "NoRoom", "Transaction"]
 Transaction = Any
 
 _RETRIES_MAX: Final = 100
+#: A key that nothing else has.
+_NOTHING: Final = b"\x01"
 _T = TypeVar("_T")
 
 
@@ -53,6 +55,7 @@ class Environment:
         slot: its number in the home, from 0.
         tables: named tables beside the main one, whose keys have several values each.
         full: makes the error that says that there is no room, given the text.
+        single_tables: more tables, whose keys have one value.
 
     Attributes:
         begin: begins a transaction: ``begin(None, None, is_write, gives_views)``.
@@ -72,13 +75,14 @@ class Environment:
         slot: int,
         tables: Sequence[str] = (),
         full: Callable[[str], Exception] = DataStoreError,
+        single_tables: Sequence[str] = (),
     ) -> None:
         self.home = home
         self.tables: dict[str, Any] = {}
         self.holders = 0
         self.small_last = -1
         self._full = full
-        self._names = tables
+        self._tables = (tables, single_tables)
         self._path = f"{home.path}/{file}"
         self._space = Space(home, self._path, slot)
         self._gate = threading.RLock()
@@ -90,23 +94,28 @@ class Environment:
     # -- opening and closing --
 
     def _open(self) -> None:
-        with self.home.opening():
-            is_new = self.home.control[ALLOCATED + self._space.slot] == 0
-            try:
+        try:
+            with self.home.opening():
+                is_new = self.home.control[ALLOCATED + self._space.slot] == 0
                 if is_new:
                     make_lock_file(self._path)
                 self._take(self.home.about.map_bytes)
                 if is_new and not self._space.begin():
-                    self._raw_now().close()
-                    raise self._full(self._describe())
-                self.tables = open_tables(self._raw_now(), self._names)
-            except (lmdb.Error, OSError) as error:
+                    raise self.no_room()
+            # That may wait for a writer, who may wait to open another file.
+            self.tables = open_tables(self._raw_now(), *self._tables)
+        except BaseException as error:
+            raw, self._raw = self._raw, None
+            if raw is not None:
+                raw.close()
+            if isinstance(error, lmdb.Error | OSError):
                 raise DataStoreError(f"{self._path} cannot be opened: {error}") from error
+            raise
         self._know_pages()
         self.begin = self._raw_now().begin
 
     def _take(self, map_bytes: int) -> None:
-        self._raw = opened = open_file(self._path, map_bytes, len(self._names))
+        self._raw = opened = open_file(self._path, map_bytes, sum(map(len, self._tables)))
         opened.reader_check()
         self._meta = MetaPages(opened, self._path)
         self.words = self._meta.words
@@ -164,6 +173,7 @@ class Environment:
         Raises:
             what ``full`` makes: there is no room; nothing has changed.
         """
+        may_advance = True
         for _ in range(_RETRIES_MAX):
             raw = self._raw
             txn = None
@@ -177,12 +187,28 @@ class Environment:
                 if txn is not None:
                     txn.abort()
                     txn = None  # the binding does not close under a transaction that is left
-                self.recover(error, raw, pages)
+                if may_advance and isinstance(error, lmdb.MapFullError):
+                    may_advance = False
+                    self._advance()
+                else:
+                    self.recover(error, raw, pages)
             except BaseException:
                 if txn is not None:
                     txn.abort()
                 raise
         raise DataStoreError(f"{self._path} has been opened anew {_RETRIES_MAX} times in one call")
+
+    def _advance(self) -> None:
+        """Commit something: pages that the last transaction freed may be used from then on."""
+        txn = None
+        try:
+            txn = self.begin(None, None, True)
+            txn.put(_NOTHING, b"")
+            txn.delete(_NOTHING)
+            txn.commit()
+        except lmdb.Error:
+            if txn is not None:
+                txn.abort()
 
     def read(self, work: Callable[[Transaction], _T], views: bool = False) -> _T:
         """Do some work in a read transaction; it may be done more than once."""
@@ -201,7 +227,8 @@ class Environment:
             NoRoom: there are not enough; the transaction can go on.
         """
         if self._is_tight:
-            if not is_removal and pages + reserve(self._space.pages) > self._unused(txn):
+            unused = self._space.pages - self.used_pages(txn)
+            if not is_removal and pages + reserve(self._space.pages) > unused:
                 raise NoRoom
             return
         last = self._meta.last()
@@ -215,13 +242,37 @@ class Environment:
             raise NoRoom
         self._know_pages()
 
-    def _unused(self, txn: Transaction) -> int:
-        """Pages with blocks that hold nothing, of which readers may keep some for a while."""
-        used = 2 + 8 + (self._space.pages >> 8)  # the meta pages, and the list of free ones
+    def last_page(self) -> int:
+        """The last page in use."""
+        return self._meta.last()
+
+    def is_newest(self, number: int) -> bool:
+        """Whether nothing has been committed since the transaction of that number began."""
+        return self._meta.newest() == number
+
+    def used_pages(self, txn: Transaction) -> int:
+        """Pages that hold something, the list of those that are free by estimate."""
+        used = 2 + 8 + (self._space.pages >> 8)
         for table in (None, *self.tables.values()):
-            figures = txn.stat(table) if table is not None else txn.stat()
+            figures = txn.stat() if table is None else txn.stat(table)
             used += figures["branch_pages"] + figures["leaf_pages"] + figures["overflow_pages"]
-        return self._space.pages - used
+        return int(used)
+
+    def allocated_pages(self) -> int:
+        """Pages with blocks."""
+        return int(self.home.control[ALLOCATED + self._space.slot])
+
+    def limit_pages(self) -> int:
+        """Pages that there may be for all files of the home."""
+        return self._space.taken_pages() + max(0, self._space.free_pages())
+
+    def readers(self) -> int:
+        """How many threads read or have read, in all processes."""
+        return int(self.read(lambda _: self._raw_now().info()["num_readers"]))
+
+    def clear(self, txn: Transaction) -> None:
+        """Empty the main table, named tables and all: nobody uses it again."""
+        txn.drop(self._raw_now().open_db(None, txn), delete=False)
 
     # -- what may go wrong --
 
@@ -262,14 +313,14 @@ class Environment:
             if self._space.grow(last + pages + SMALL_PAGES + (last >> 8) + reserve(last)):
                 self._reopen(is_tight=False)
                 return
-        raise self._full(self._describe()) from error
+        raise self.no_room() from error
 
     def _reopen(self, is_tight: bool) -> None:
         """Open with a map that ends at the blocks, or with the whole one."""
         self.begin = self._begin_anew
         if self.holders:  # one has just begun
             self.begin = self._raw_now().begin
-            raise self._full(self._describe())
+            raise self.no_room()
         self._raw_now().close()
         self._raw = None
         if not is_tight:
@@ -280,9 +331,14 @@ class Environment:
             pages = self.home.control[ALLOCATED + self._space.slot]
             self._take(pages * PAGE_BYTES)
         self._is_tight = True
-        self.tables = open_tables(self._raw_now(), self._names)
+        self.tables = open_tables(self._raw_now(), *self._tables)
         self._know_pages()
         self.begin = self._raw_now().begin
+
+    @property
+    def opened(self) -> Any:
+        """What is open now, to be given to :meth:`recover`."""
+        return self._raw
 
     def _raw_now(self) -> lmdb.Environment:
         raw = self._raw
@@ -290,11 +346,12 @@ class Environment:
             raise DataStoreError(f"{self._path} is not open")
         return raw
 
-    def _describe(self) -> str:
+    def no_room(self) -> Exception:
+        """What is raised when it is full."""
         used, free = self._space.taken_pages(), max(0, self._space.free_pages())
         total = self.home.about.total_bytes
         limit = f"total_mem={total}" if total else "what the file system has"
-        return (
+        return self._full(
             f"no room in {self.home.path}: its files have {used * PAGE_BYTES} bytes, "
             f"{free * PAGE_BYTES} more are left of {limit}; delete something, give a larger "
             "total_mem=, or choose a directory with more room with directory= or ALAMO_DATA_DIR"

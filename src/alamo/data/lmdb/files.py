@@ -96,27 +96,29 @@ def keep_for_ever(opened: lmdb.Environment) -> None:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(opened))
 
 
-def open_tables(opened: lmdb.Environment, names: Iterable[str]) -> dict[str, Any]:
-    """Open the named tables, several values a key; make those that are not there.
+def open_tables(
+    opened: lmdb.Environment, multiple: Iterable[str], single: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Open the named tables; make those that are not there.
 
-    Tables that are there are opened in a read transaction: the binding would begin one for
-    writing, and wait for it with the interpreter's lock held.
+    Their names are entries of the main table, before all keys of :mod:`alamo.core.keys`.
+    In a write transaction, also if they are there: tables that the binding opens in a read
+    transaction cannot be written to.
+
+    Args:
+        multiple: tables whose keys have several values each, of at most 511 bytes.
+        single: tables whose keys have one.
     """
-    txn = opened.begin()
-    try:
-        tables = {
-            name: opened.open_db(name.encode(), txn=txn, dupsort=True, create=False)
-            for name in names
-        }
-        txn.commit()
-        return tables
-    except lmdb.NotFoundError:
-        txn.abort()
+    kinds = {**dict.fromkeys(multiple, True), **dict.fromkeys(single, False)}
+
     txn = opened.begin(write=True)
     try:
-        tables = {name: opened.open_db(name.encode(), txn=txn, dupsort=True) for name in names}
+        made = {
+            name: opened.open_db(b"\x01" + name.encode(), txn=txn, dupsort=kind)
+            for name, kind in kinds.items()
+        }
         txn.commit()
-        return tables
+        return made
     except BaseException:
         txn.abort()
         raise
@@ -160,3 +162,9 @@ class MetaPages:
         if self._are_known:
             return int(max(self.words[LAST_PAGE], self.words[OTHER_LAST_PAGE]))
         return int(self._opened.info()["last_pgno"])
+
+    def newest(self) -> int:
+        """The number of the last transaction that was committed; 0 if it is not known."""
+        if self._are_known:
+            return int(max(self.words[LAST_PAGE + 1], self.words[OTHER_LAST_PAGE + 1]))
+        return 0

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import struct
-import threading
-import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -15,78 +15,130 @@ import lmdb
 
 from alamo.core import leases
 from alamo.data.home import Home
-from alamo.data.lmdb.consumer import BUSY_UNTIL, SLOTS, Consumer
+from alamo.data.lmdb import buffers as buffer_tables
+from alamo.data.lmdb import waiters as waiter_tables
+from alamo.data.lmdb.buffers import Buffers
+from alamo.data.lmdb.busy_watch import BusyWatch
+from alamo.data.lmdb.consumer import SLOTS, SLOTS_MAX, is_slot_free
 from alamo.data.lmdb.control import ATTENTION, DESTROYED, WAITERS
 from alamo.data.lmdb.environment import Environment, NoRoom, Transaction
 from alamo.data.lmdb.files import LAST_PAGE, OTHER_LAST_PAGE, PAGE_BYTES
-from alamo.data.lmdb.taking import BUFFERS_APART, Taking, lease_in, take_in
-from alamo.data.lmdb.waiters import TABLE, Waiters
+from alamo.data.lmdb.messages import APART_MIN_BYTES, join
+from alamo.data.lmdb.records import Record, Reference
+from alamo.data.lmdb.taker import ROOM, Taker
+from alamo.data.lmdb.taking import forget_copies, lease_in
+from alamo.data.lmdb.waiters import Waiters
 from alamo.data.store import Packed, Watch
 from alamo.errors import DataStoreError, QueueFullError
 
 __all__ = ["Line"]
 
-#: What is waited for: the topics of the table of waiters.
+#: What is waited for: topics of the table of waiters.
 MESSAGES: Final = b"messages"
-ROOM: Final = b"room"
 FINISHED: Final = b"finished"
 
 _UNFINISHED_KEY: Final = b"\xfeunfinished"
+_DESTROYED_KEY: Final = b"\xfedestroyed"
 _COUNT: Final = struct.Struct(">Q")
+#: The first key that is no message's.
+_FIRST_OTHER_KEY: Final = b"\x01"
 _key = struct.Struct(">Q").pack
 _index = struct.Struct(">I").pack
-#: The number of the last commit, in words of the meta pages.
-_COMMIT: Final = LAST_PAGE + 1
-_OTHER_COMMIT: Final = OTHER_LAST_PAGE + 1
 #: What LMDB keeps within a page of other records.
 _INLINE_MAX_BYTES: Final = PAGE_BYTES // 2 - 64
-#: Messages put in one transaction, which keeps all others waiting.
+#: Heads from here on lie with the buffers, so that records stay small.
+_HEAD_MAX_BYTES: Final = 1 << 16
+#: What is put in one transaction, which keeps all others waiting, and aside before it.
 _PUT_MAX: Final = 10_000
+_PUT_MAX_BYTES: Final = 64 << 20
 _GLANCES_MAX: Final = 20
-#: How often one who waits for the end of a lease looks whether it ended early.
-_LEASE_NAP_S: Final = 0.000_2
+#: Whoever has put something so long ago finds room again soon.
+_BUSY_NS: Final = 1_000_000
+
+#: A message as it will lie in the line: its record, and where its buffers are.
+_Stored = tuple[bytes, Reference | None]
+
+
+class _Swept(Exception):
+    """Buffers were taken for those of a killed producer before they got their record."""
+
+
+class _Overtaken(Exception):
+    """A snapshot has a lease that has ended since."""
 
 
 class Line:
     """The messages of one queue in one process; a part of its home, for all handles there.
 
+    Args:
+        files: environments for buffers beside that of the messages.
+
     Attributes:
         maxsize, joinable: as the queue was made.
+        taker: the taking side.
     """
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, files: int) -> None:
         self.home = home
         self.control = home.control
         self.maxsize: int = home.about.settings["maxsize"]
         self.joinable: bool = home.about.settings["joinable"]
-        self.environment = Environment(home, "messages", 0, (TABLE,), QueueFullError)
+        single = () if files else (buffer_tables.TABLE,)
+        self.environment = Environment(
+            home, "messages", 0, (waiter_tables.TABLE,), QueueFullError, single
+        )
         self.waiters = Waiters(home, self.environment)
+        self.buffers = Buffers(
+            home,
+            self.environment,
+            files,
+            full=QueueFullError,
+            first_key=b"\0",
+            begin_sweep=self._forget_the_dead,
+        )
+        self.taker = Taker(self)
+        self._shards = itertools.count(os.getpid())
+        self._put_ns = 0
+        self._full_at = -1
         self._is_plain = not self.maxsize and not self.joinable
-        self._consumer: Consumer | None = None
-        self._empty_at = -1
-        self._lock = threading.Lock()
 
     def close(self) -> None:
         """Give back what is on lease, and close the files."""
-        with self._lock:
-            if self._consumer is not None:
-                if self._consumer.generation and not self.control[ATTENTION] & DESTROYED:
-                    self._transact(self._consumer, 0, None, 0)
-                self._consumer.close()
-                self._consumer = None
-            self.environment.close()
+        self.taker.close()
+        self.environment.close()
 
     def after_fork(self) -> None:
-        """What the parent holds on lease is not the child's to hand out."""
-        self._lock = threading.Lock()
-        if self._consumer is not None:
-            self._consumer.close()
-            self._consumer = None
+        """In the child of a fork."""
         self.environment.after_fork()
+        self.buffers.after_fork()
+        self.taker.after_fork()
 
     def leave(self) -> None:
         """The interpreter ends; what is on lease goes back when the lease ends."""
         self.environment.leave()
+
+    def destroy(self) -> None:
+        """Let every process know that there is nothing here any more."""
+
+        def destroy(txn: Transaction) -> list[bytes]:
+            names = self.waiters.take_all(txn)
+            self.control[ATTENTION] = DESTROYED
+            txn.put(_DESTROYED_KEY, b"")  # a commit: whoever has found nothing looks again
+            return names
+
+        self.waiters.wake(self.environment.write(destroy, 0, is_removal=True))
+
+    def is_destroyed(self) -> bool:
+        """Whether there is nothing here any more."""
+        return bool(self.control[ATTENTION] & DESTROYED)
+
+    def check(self) -> None:
+        """Raise if there is nothing here any more."""
+        if self.control[ATTENTION] & DESTROYED:
+            raise DataStoreError(
+                f"the queue {self.home.about.id} in {self.home.path} has been destroyed: "
+                "make another"
+            )
 
     # -- putting --
 
@@ -103,13 +155,13 @@ class Line:
             if not words[LAST_PAGE] <= environment.small_last >= words[OTHER_LAST_PAGE]:
                 environment.ensure(txn, 0)
             txn.put(_key(txn.id()), head)
-            attention = self.control[ATTENTION]
-            if attention:
-                names = self._attend(txn, attention, 1)
+            if self.control[ATTENTION]:
+                names = self._attend(txn, 1)
             txn.commit()
         except (lmdb.Error, NoRoom):
             if txn is not None:
                 txn.abort()
+                txn = None
             return self.put([(head, buffers)]) == 1
         except BaseException:
             if txn is not None:
@@ -123,139 +175,102 @@ class Line:
         """As :meth:`alamo.data.store.QueueStore.put`."""
         count = 0
         while count < len(messages):
-            part = [_record(*message) for message in messages[count : count + _PUT_MAX]]
-            pages = sum(map(len, part)) // (PAGE_BYTES // 2) + sum(
-                2 for record in part if len(record) > _INLINE_MAX_BYTES
-            )
-            put, names = self.environment.write(partial(self._put_in, records=part), pages)
-            if names:
-                self.waiters.wake(names)
+            part = _first_part(messages, count)
+            if self.maxsize:
+                if self._is_full():
+                    break
+                if any(buffers for _, buffers in part):  # put nothing aside that has no room
+                    part = part[: max(self.maxsize - self.size(), 1)]
+            put = self._put_part(part)
             count += put
             if put < len(part):
                 break
         return count
 
-    def _put_in(self, txn: Transaction, records: list[bytes]) -> tuple[int, Sequence[bytes]]:
-        if self.maxsize:
-            records = records[: max(self.maxsize - self._size_in(txn), 0)]
-        key = _key(txn.id())
-        for index, record in enumerate(records):
-            txn.put(key + _index(index) if index else key, record)
-        if self.joinable:
-            txn.put(_UNFINISHED_KEY, _COUNT.pack(self._unfinished_in(txn) + len(records)))
-        attention = self.control[ATTENTION]
-        names = self._attend(txn, attention, len(records)) if attention else ()
-        return len(records), names
+    def _put_part(self, messages: Sequence[Packed]) -> int:
+        """Put some messages as one, their buffers beforehand; returns how many."""
+        while True:
+            stored: list[_Stored] = []
+            put = 0
+            try:
+                stored.extend(self._put_aside(head, buffers) for head, buffers in messages)
+                pages = sum(len(record) * 2 // PAGE_BYTES for record, _ in stored)
+                work = partial(self._put_in, stored=stored)
+                put, names = self.environment.write(work, pages)
+            except _Swept:
+                continue
+            finally:
+                for _, reference in stored[put:]:
+                    if reference is not None:
+                        self.buffers.remove(reference)
+            if names:
+                self.waiters.wake(names)
+            self.buffers.tidy()
+            return put
 
-    def _attend(self, txn: Transaction, attention: int, count: int) -> Sequence[bytes]:
-        """What a writer must look at: whom to wake for so many messages, for example."""
-        if attention & DESTROYED:
-            self._check()
-        if attention & WAITERS and count:
+    def _put_aside(self, head: bytes, buffers: Sequence[Any]) -> _Stored:
+        """Store what of a message does not go into its record."""
+        if len(head) + sum(map(len, buffers)) < APART_MIN_BYTES:
+            return join(head, buffers), None
+        is_head_apart = len(head) >= _HEAD_MAX_BYTES
+        if is_head_apart:
+            buffers, head = (head, *buffers), b""
+        shard = next(self._shards) % self.buffers.shards
+        try:
+            reference = self.buffers.store(shard, buffers, None)
+        except QueueFullError:
+            if not self.buffers.sweep():
+                raise
+            reference = self.buffers.store(shard, buffers, None)
+        return Record(head, reference, is_head_apart).encode(), reference
+
+    def _put_in(self, txn: Transaction, stored: list[_Stored]) -> tuple[int, Sequence[bytes]]:
+        if self.maxsize:
+            stored = stored[: max(self.maxsize - self._size_in(txn), 0)]
+            if not stored:
+                self._full_at = txn.id() - 1
+                return 0, ()
+            self._put_ns = monotonic_ns()
+        key = _key(txn.id())
+        changes: dict[int, int] = {}
+        for index, (record, reference) in enumerate(stored):
+            txn.put(key + _index(index) if index else key, record)
+            if reference is not None:
+                if not self.buffers.is_current(reference):
+                    raise _Swept
+                changes[reference.shard] = changes.get(reference.shard, 0) + reference.pieces
+        self.buffers.count(changes)
+        if self.joinable:
+            txn.put(_UNFINISHED_KEY, _COUNT.pack(self._unfinished_in(txn) + len(stored)))
+        names = self._attend(txn, len(stored)) if self.control[ATTENTION] else ()
+        return len(stored), names
+
+    def _attend(self, txn: Transaction, count: int) -> Sequence[bytes]:
+        """What a producer must look at: whom to wake for so many messages."""
+        self.check()
+        if self.control[ATTENTION] & WAITERS and count:
             return self.waiters.take(txn, MESSAGES, count)
         return ()
 
-    # -- taking --
-
-    def take_one(self) -> Packed | None:
-        """As :meth:`alamo.data.store.QueueStore.take_one`."""
-        with self._lock:
-            consumer = self._consumer
-            if consumer is not None and consumer.next < len(consumer.bodies):
-                pending = consumer.bodies[consumer.next]
-                handed_out = consumer.next + 1
-                control = self.control
-                # In this order (core/leases.py): first the store, then the clock.
-                control[consumer.word_at] = consumer.base + handed_out
-                consumer.next = handed_out
-                if control[BUSY_UNTIL] <= monotonic_ns() < consumer.end_ns:
-                    return pending, ()
-                taken = self._take(1, pending)
-            else:
-                taken = self._take(1, None)
-        return _message(taken[0]) if taken else None
-
-    def take(self, limit: int) -> list[Packed]:
-        """As :meth:`alamo.data.store.QueueStore.take`."""
-        with self._lock:
-            taken = self._take(limit, None)
-        return [_message(record) for record in taken]
-
-    def _take(self, limit: int, pending: bytes | None) -> list[bytes]:
-        """Take in transactions; wait while another consumer has all on lease."""
-        consumer = self._consumer
-        if consumer is None:
-            self._check()
-            consumer = self._consumer = Consumer(self.home)
-        while True:
-            if not consumer.generation and self._commits() == self._empty_at:
-                return []
-            now_ns = monotonic_ns()
-            ahead = 0
-            if limit == 1 and not self.maxsize and consumer.number >= 0:
-                got = consumer.got + consumer.next
-                ahead = leases.next_size(got, now_ns - consumer.taken_ns) - 1
-            taking = self._transact(consumer, limit, pending, ahead)
-            consumer.taken_ns, consumer.got = now_ns, len(taking.records)
-            if taking.records:
-                return taking.records
-            if not taking.until_ns:
-                return []
-            pending = None
-            left_s = (taking.until_ns - monotonic_ns()) / 1e9
-            time.sleep(min(max(left_s, 0.0), _LEASE_NAP_S))
-
-    def _transact(
-        self, consumer: Consumer, limit: int, pending: bytes | None, ahead: int
-    ) -> Taking:
-        control = self.control
-
-        def work(txn: Transaction) -> tuple[Taking, Sequence[bytes], int]:
-            self._check()
-            taking = take_in(txn, control, consumer, limit, pending, ahead, monotonic_ns())
-            names: Sequence[bytes] = ()
-            if control[ATTENTION] & WAITERS and self.maxsize and taking.records:
-                names = self.waiters.take(txn, ROOM, len(taking.records))
-            return taking, names, txn.id()
-
-        taking, names, number = self.environment.write(work, 0, is_removal=True)
-        if taking.lease is None:
-            consumer.drop()
-        else:
-            consumer.hold(taking.lease, taking.bodies)
-        if names:
-            self.waiters.wake(names)
-        if not taking.records and not taking.until_ns:
-            # Nothing was there before this transaction, which has left nothing either.
-            self._empty_at = number - 1
-        return taking
-
-    def _commits(self) -> int:
-        """The number of the last commit."""
-        words = self.environment.words
-        return int(max(words[_COMMIT], words[_OTHER_COMMIT]))
+    def _forget_the_dead(self, txn: Transaction) -> None:
+        """A sweep begins: what consumers have not copied that are no more is nobody's."""
+        for slot in range(SLOTS_MAX):
+            if self.control[SLOTS + slot] and is_slot_free(self.home, slot):
+                forget_copies(txn, slot)
 
     # -- looking --
 
     def size(self) -> int:
         """Messages that nobody has got."""
         for _ in range(_GLANCES_MAX):
-            found = self.environment.read(self._look)
-            if found is not None:
-                return found
+            try:
+                return self.environment.read(partial(self._size_in, is_snapshot=True))
+            except _Overtaken:
+                continue
         return self.environment.write(self._size_in, 0, is_removal=True)
 
-    def _look(self, txn: Transaction) -> int | None:
-        """The size; ``None`` if it belongs to a lease that is no more."""
-        try:
-            return self._size_in(txn, is_snapshot=True)
-        except _Overtaken:
-            return None
-        finally:
-            txn.abort()
-
     def _size_in(self, txn: Transaction, is_snapshot: bool = False) -> int:
-        self._check()
+        self.check()
         lease = lease_in(txn)
         handed_out = 0
         if lease is not None:
@@ -265,36 +280,35 @@ class Line:
                 raise _Overtaken
         entries: int = txn.stat()["entries"]
         cursor = txn.cursor()
-        if cursor.set_range(b"\x01"):
+        if cursor.set_range(_FIRST_OTHER_KEY):
             entries -= sum(1 for _ in cursor.iternext(values=False))
         cursor.close()
         return entries - handed_out
 
     def stats(self) -> dict[str, Any]:
         """As :meth:`alamo.data.store.QueueStore.stats`."""
-
-        def look(txn: Transaction) -> int:
-            try:
-                figures = txn.stat()
-            finally:
-                txn.abort()
-            kinds = ("branch_pages", "leaf_pages", "overflow_pages")
-            return PAGE_BYTES * sum(int(figures[kind]) for kind in kinds)
-
-        return {"messages": self.size(), "bytes_used": self.environment.read(look)}
+        environments = [self.environment, *self.buffers.environments()]
+        used = sum(one.read(one.used_pages) for one in environments)
+        allocated = sum(one.allocated_pages() for one in environments)
+        return {
+            "messages": self.size(),
+            "unfinished": self.unfinished() if self.joinable else None,
+            "bytes_used": used * PAGE_BYTES,
+            "bytes_allocated": allocated * PAGE_BYTES,
+            "bytes_limit": self.home.about.total_bytes
+            or self.environment.limit_pages() * PAGE_BYTES,
+        }
 
     # -- unfinished messages --
 
     def unfinished(self) -> int:
         """As :meth:`alamo.data.store.QueueStore.unfinished`."""
+        return self.environment.read(self._unfinished_in)
 
-        def look(txn: Transaction) -> int:
-            try:
-                return self._unfinished_in(txn)
-            finally:
-                txn.abort()
-
-        return self.environment.read(look)
+    def _unfinished_in(self, txn: Transaction) -> int:
+        self.check()
+        found = txn.get(_UNFINISHED_KEY)
+        return 0 if found is None else int(_COUNT.unpack(found)[0])
 
     def done(self, count: int) -> bool:
         """As :meth:`alamo.data.store.QueueStore.done`."""
@@ -313,68 +327,33 @@ class Line:
             self.waiters.wake(names)
         return is_done
 
-    def _unfinished_in(self, txn: Transaction) -> int:
-        self._check()
-        found = txn.get(_UNFINISHED_KEY)
-        return 0 if found is None else int(_COUNT.unpack(found)[0])
-
     # -- waiting --
 
     def watch_messages(self) -> AbstractContextManager[Watch]:
         """As :meth:`alamo.data.store.QueueStore.watch_messages`."""
-        return self.waiters.watch(MESSAGES)
+        taker = self.taker
+        return BusyWatch(taker.is_busy(), taker.is_empty, self.waiters.watch(MESSAGES))
 
     def watch_room(self) -> AbstractContextManager[Watch]:
         """As :meth:`alamo.data.store.QueueStore.watch_room`."""
-        return self.waiters.watch(ROOM)
+        is_busy = monotonic_ns() - self._put_ns < _BUSY_NS
+        return BusyWatch(is_busy, self._is_full, self.waiters.watch(ROOM))
+
+    def _is_full(self) -> bool:
+        """Whether nothing can have been taken since there was no room."""
+        return self.environment.is_newest(self._full_at)
 
     def watch_finished(self) -> AbstractContextManager[Watch]:
         """As :meth:`alamo.data.store.QueueStore.watch_finished`."""
         return self.waiters.watch(FINISHED)
 
-    # -- the end --
 
-    def destroy(self) -> None:
-        """Let every process know that there is nothing here any more."""
-
-        def work(txn: Transaction) -> Sequence[bytes]:
-            self.control[ATTENTION] |= DESTROYED
-            return [
-                name
-                for topic in (MESSAGES, ROOM, FINISHED)
-                for name in self.waiters.take(txn, topic)
-            ]
-
-        self.waiters.wake(self.environment.write(work, 0, is_removal=True))
-
-    def _check(self) -> None:
-        """Raise if there is nothing here any more."""
-        if self.control[ATTENTION] & DESTROYED:
-            raise DataStoreError(
-                f"the queue {self.home.about.id} in {self.home.path} has been destroyed: "
-                "make another"
-            )
-
-
-class _Overtaken(Exception):
-    """A snapshot has a lease that has ended since."""
-
-
-def _record(head: bytes, buffers: Sequence[Any]) -> bytes:
-    if not buffers:
-        return head
-    sizes = struct.pack(f">I{len(buffers)}Q", len(buffers), *map(len, buffers))
-    return b"".join((bytes([BUFFERS_APART]), sizes, *buffers, head))
-
-
-def _message(record: bytes) -> Packed:
-    if record[0] != BUFFERS_APART:
-        return record, ()
-    (count,) = struct.unpack_from(">I", record, 1)
-    sizes = struct.unpack_from(f">{count}Q", record, 5)
-    at = 5 + 8 * count
-    buffers = []
-    for size in sizes:
-        buffers.append(bytearray(record[at : at + size]))
-        at += size
-    return record[at:], buffers
+def _first_part(messages: Sequence[Packed], start: int) -> Sequence[Packed]:
+    """As many of the messages as are put in one go."""
+    size = 0
+    for at in range(start, min(start + _PUT_MAX, len(messages))):
+        head, buffers = messages[at]
+        size += len(head) + sum(map(len, buffers))
+        if size > _PUT_MAX_BYTES and at > start:
+            return messages[start:at]
+    return messages[start : start + _PUT_MAX]

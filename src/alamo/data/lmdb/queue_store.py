@@ -5,30 +5,39 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from functools import partial
-from typing import Any
+from typing import Any, Final, Self
 
 from alamo.data.home import Home, make_home, share_home
 from alamo.data.lmdb.line import Line
 from alamo.data.store import Packed, QueueStore, Watch
+from alamo.errors import UsageError
 
 __all__ = ["EmbeddedQueueStore"]
+
+#: Queues that may have so much get files of their own for the buffers of large messages.
+_LARGE_BYTES: Final = 1 << 30
+_FILES: Final = 4
+_TOTAL_MIN_BYTES: Final = 1 << 20
+_MAP_MIN_BYTES: Final = 64 << 20
+_MAP_MAX_BYTES: Final = 1 << 42
 
 
 class EmbeddedQueueStore(QueueStore):
     """One handle's store; all handles of a process share one :class:`Line`."""
 
     def __init__(self, home: Home) -> None:
-        """Take over a user's part of the home."""
+        """Take over one use of a home."""
         self._home = home
-        self._line = line = home.part("line", partial(Line, home))
+        self._is_closed = False
+        files = _FILES if home.about.map_bytes >= _LARGE_BYTES else 0
+        self._line = line = home.part("line", lambda: Line(home, files))
         self.id = home.about.id
         self.place = home.path
         self.maxsize = line.maxsize
         self.joinable = line.joinable
-        # Hot paths are the line's own.
+        # What takes a few microseconds is the line's own.
         self.put_one = line.put_one  # type: ignore[method-assign]
-        self.take_one = line.take_one  # type: ignore[method-assign]
+        self.take_one = line.taker.take_one  # type: ignore[method-assign]
 
     @classmethod
     def make(
@@ -39,22 +48,37 @@ class EmbeddedQueueStore(QueueStore):
         name: str | None = None,
         directory: str | os.PathLike[str] | None = None,
         total_mem: int | None = None,
-    ) -> EmbeddedQueueStore:
-        """Make a queue, or open the one of that name, as ``make_queue_store``."""
-        settings = {"maxsize": maxsize, "joinable": joinable}
-        return cls(
-            make_home(
-                "queue", name=name, directory=directory, total_bytes=total_mem, settings=settings
+    ) -> Self:
+        """Make a queue, or open the one of that name; see :func:`make_home`."""
+        if total_mem is not None and total_mem < _TOTAL_MIN_BYTES:
+            raise UsageError(
+                f"total_mem={total_mem} is too small for a Queue, which takes half a MiB when it "
+                f"is empty: give at least {_TOTAL_MIN_BYTES} bytes"
             )
+        home = make_home(
+            "queue",
+            name=name,
+            directory=directory,
+            total_bytes=total_mem,
+            map_bytes=lambda room: min(max(room, _MAP_MIN_BYTES), _MAP_MAX_BYTES),
+            settings={"maxsize": maxsize, "joinable": joinable},
         )
+        return cls._over(home)
 
     @classmethod
-    def open(cls, path: str, id: str) -> EmbeddedQueueStore:
-        """Open the queue that a handle stands for."""
-        return cls(share_home(path, id))
+    def open(cls, path: str, uid: str) -> Self:
+        """Open what a handle names; see :func:`share_home`."""
+        return cls._over(share_home(path, uid))
 
-    def handle(self) -> tuple[str, str, str]:
-        """Path and id; whoever made the queue keeps it from now on."""
+    @classmethod
+    def _over(cls, home: Home) -> Self:
+        try:
+            return cls(home)
+        except BaseException:
+            home.release()
+            raise
+
+    def handle(self) -> tuple[Any, ...]:
         self._home.keep()
         return "embedded", self.place, self.id
 
@@ -62,7 +86,7 @@ class EmbeddedQueueStore(QueueStore):
         return self._line.put(messages)
 
     def take(self, limit: int) -> list[Packed]:
-        return self._line.take(limit)
+        return self._line.taker.take(limit)
 
     def size(self) -> int:
         return self._line.size()
@@ -83,17 +107,26 @@ class EmbeddedQueueStore(QueueStore):
         return self._line.watch_finished()
 
     def stats(self) -> dict[str, Any]:
-        return self._line.stats()
+        about = self._home.about
+        return self._line.stats() | {
+            "place": self.place,
+            "id": self.id,
+            "name": about.name or None,
+            "made_by": about.creator[0],
+        }
 
     def close(self) -> None:
-        home, self._home = self._home, None  # type: ignore[assignment]
-        if home is not None:
-            home.release()
-
-    def destroy(self) -> None:
-        self._line.destroy()
-        self._home.destroy()
+        if not self._is_closed:
+            self._is_closed = True
+            self._home.unkeep()
+            self._home.release()
 
     def __del__(self) -> None:
-        if getattr(self, "_home", None) is not None:
-            self.close()
+        if not getattr(self, "_is_closed", True):
+            self._is_closed = True
+            self._home.release()
+
+    def destroy(self) -> None:
+        if not self._line.is_destroyed():
+            self._line.destroy()
+        self._home.destroy()

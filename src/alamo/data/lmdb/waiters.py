@@ -72,6 +72,10 @@ class Waiters:
         cursor.close()
         return names
 
+    def take_all(self, txn: Transaction) -> list[bytes]:
+        """Take out all, whatever they wait for."""
+        return list(txn.cursor(self.environment.tables[TABLE]).iternext(keys=False, values=True))
+
     def wake(self, names: Sequence[bytes]) -> None:
         """Ring for those that :meth:`take` gave.  One who is gone is left out."""
         for name in names:
