@@ -19,15 +19,25 @@ import _ddict
 import numpy as np
 import pytest
 
+import _servers
 import _work as work
 from alamo import Batch, DDict, DDictTimeoutError, SerializationError, TaskTimeout
 
 SCRIPT = Path(_ddict.__file__)
 
 
+@pytest.fixture(scope="module", params=["embedded", "valkey"])
+def url(request: pytest.FixtureRequest) -> Iterator[str | None]:
+    if request.param == "embedded":
+        yield None
+    else:
+        with _servers.server() as server:
+            yield server.url
+
+
 @pytest.fixture
-def d() -> Iterator[DDict[Any, Any]]:
-    with DDict(wait_for_keys=True, timeout=work.PATIENCE_S) as one:
+def d(url: str | None) -> Iterator[DDict[Any, Any]]:
+    with DDict(wait_for_keys=True, timeout=work.PATIENCE_S, url=url) as one:
         yield one
         if "destroyed" not in repr(one):
             one.destroy()
@@ -165,7 +175,11 @@ d["late"] = 5
 """
 
 
-def test_a_writer_killed_before_it_wakes_delays_little(d: DDict[Any, Any], tmp_path: Path) -> None:
+def test_a_writer_killed_before_it_wakes_delays_little(
+    d: DDict[Any, Any], url: str | None, tmp_path: Path
+) -> None:
+    if url is not None:
+        pytest.skip("a server stores and wakes as one")
     path = tmp_path / "handle"
     path.write_bytes(pickle.dumps(d))
 
