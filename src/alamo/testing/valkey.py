@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from alamo.errors import DataStoreError, UsageError
 from alamo.runtime_dir import MARK, make_runtime_dir, runtime_root, sweep
@@ -59,7 +60,8 @@ class Server:
     def __init__(self, port: int, password: str | None, process: subprocess.Popen[bytes]) -> None:
         self.port = port
         self.process = process
-        self.url = f"valkey://{f':{password}@' if password else ''}{_HOST}:{port}"
+        login = f":{quote(password, safe='')}@" if password else ""
+        self.url = f"valkey://{login}{_HOST}:{port}"
         self._password = password
 
     @property

@@ -94,18 +94,23 @@ class Environment:
     # -- opening and closing --
 
     def _open(self) -> None:
-        with self.home.opening():
-            is_new = self.home.control[ALLOCATED + self._space.slot] == 0
-            try:
+        try:
+            with self.home.opening():
+                is_new = self.home.control[ALLOCATED + self._space.slot] == 0
                 if is_new:
                     make_lock_file(self._path)
                 self._take(self.home.about.map_bytes)
                 if is_new and not self._space.begin():
-                    self._raw_now().close()
                     raise self.no_room()
-                self.tables = open_tables(self._raw_now(), *self._tables)
-            except (lmdb.Error, OSError) as error:
+            # That may wait for a writer, who may wait to open another file.
+            self.tables = open_tables(self._raw_now(), *self._tables)
+        except BaseException as error:
+            raw, self._raw = self._raw, None
+            if raw is not None:
+                raw.close()
+            if isinstance(error, lmdb.Error | OSError):
                 raise DataStoreError(f"{self._path} cannot be opened: {error}") from error
+            raise
         self._know_pages()
         self.begin = self._raw_now().begin
 

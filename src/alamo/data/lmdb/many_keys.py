@@ -25,6 +25,7 @@ class ManyKeys(Handle):
         expires_s = 0.0 if ttl_s is None else time.time() + ttl_s
         while not self._put_all(entries, expires_s):
             pass
+        self._dict.buffers.tidy()
 
     def _put_all(self, entries: list[Entry], expires_s: float) -> bool:
         """``False``: buffers were swept away as nobody's before their records came."""

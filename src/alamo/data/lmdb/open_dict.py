@@ -62,7 +62,6 @@ class OpenDict:
         self.buffers = Buffers(home, self.records, files)
         self.waiters = Waiters(home, self.records)
         self.current: dict[int, WriteTransaction] = {}
-        self.tables = len(tables) + len(single)
 
     # -- as a part of its home --
 
@@ -342,7 +341,12 @@ class OpenDict:
 
     def count(self, txn: Transaction) -> int:
         """How many records there are."""
-        return int(txn.stat()["entries"]) - self.tables
+        cursor = txn.cursor()
+        tables, is_table = 0, cursor.first()
+        while is_table and cursor.key() < FIRST_KEY:
+            tables, is_table = tables + 1, cursor.next()
+        cursor.close()
+        return int(txn.stat()["entries"]) - tables
 
 
 def _batch(txn: Transaction, start: bytes) -> tuple[int, list[tuple[bytes, bytes]], bytes]:

@@ -8,6 +8,7 @@ killed in between wakes nobody: so a waiter looks for itself every half second.
 
 from __future__ import annotations
 
+import atexit
 import os
 import secrets
 import select
@@ -197,4 +198,5 @@ def _sender() -> socket.socket:
     global _sending
     if _sending is None:
         _sending = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        atexit.register(_sending.close)  # else Python warns of it where warnings are shown
     return _sending

@@ -82,6 +82,12 @@ class Address:
                 f"the URL of a server begins with {', '.join(f'{s}://' for s in SCHEMES)}; "
                 f"this one with {parts.scheme!r}"
             )
+        is_socket = parts.scheme == "unix"
+        if not is_socket and "@" in parts.path + parts.query + parts.fragment:
+            raise UsageError(
+                f"the {parts.scheme}:// URL has an @ behind its host: in a user or password write "
+                "@ / ? # : as %40 %2F %3F %23 %3A"
+            )
         login, _, hosts = parts.netloc.rpartition("@")
         username, _, password = login.partition(":")
         given = dict(parse_qsl(parts.query, keep_blank_values=True))
@@ -91,7 +97,6 @@ class Address:
             raise UsageError(
                 f"{place}: unknown option {', '.join(unknown)}; there are {', '.join(_OPTIONS)}"
             )
-        is_socket = parts.scheme == "unix"
         if is_socket and not parts.path:
             raise UsageError("unix:// wants the path of a socket, as in unix:///run/valkey.sock")
         try:

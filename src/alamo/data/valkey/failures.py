@@ -6,7 +6,17 @@ import redis
 
 from alamo.errors import DataStoreError
 
-__all__ = ["Refusal", "failure", "is_missing_function", "refusal_of", "was_not_executed"]
+__all__ = [
+    "CLIENT_ERRORS",
+    "Refusal",
+    "failure",
+    "is_missing_function",
+    "refusal_of",
+    "was_not_executed",
+]
+
+#: All that redis-py raises because of servers; its errors of clusters are a family of their own.
+CLIENT_ERRORS = (redis.RedisError, redis.exceptions.RedisClusterException)
 
 # The first word of an error reply tells what it is.
 _REFUSALS = {"ALAMOFROZEN", "ALAMOGONE", "ALAMOLOST", "OOM"}
@@ -60,7 +70,7 @@ def failure(error: Exception, place: str) -> DataStoreError:
             f"{place} does not let us in: {text}. Give user and password in the URL, or "
             "?password_file= with the path of a file that only you can read"
         )
-    if isinstance(error, redis.ConnectionError | redis.TimeoutError | redis.RedisClusterException):
+    if not isinstance(error, redis.ResponseError):
         return DataStoreError(
             f"{place} cannot be reached: {text}. Look whether a server is running there and "
             "reachable from this machine"

@@ -440,6 +440,8 @@ local function open_store(keys, args)
   if redis.call('HGET', keys[1], 'name') == '' then
     redis.call('PEXPIRE', keys[1], args[2])
     redis.call('PEXPIRE', keys[2], args[2])
+  else
+    redis.call('PERSIST', keys[1])
   end
   return about
 end

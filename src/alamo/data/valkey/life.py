@@ -26,7 +26,7 @@ from urllib.parse import quote
 from alamo import linux
 from alamo.data.valkey.buckets import Buckets
 from alamo.data.valkey.functions import function
-from alamo.data.valkey.servers import Servers
+from alamo.data.valkey.servers import PATIENCE_S, Servers
 from alamo.errors import AlamoError, DataStoreError
 
 __all__ = ["Life"]
@@ -42,6 +42,9 @@ _OPEN = function("open_store")
 _CLOSE = function("close_store")
 _NAME = function("name_store")
 _UNNAME = function("unname_store")
+
+#: Closing must not hold up the end of a program when servers are gone.
+_LEAVE_S = 1.0
 
 _swept_s = 0.0
 
@@ -76,7 +79,7 @@ class Life:
         while True:
             id = secrets.token_hex(8)
             about = {"format": _FORMAT, "kind": kind, "name": name or "", **facts}
-            _write_about(servers, id, about, name is None)
+            _write_about(servers, id, about)
             if name is None:
                 _sweep(servers)
                 made = cls(servers, id, kind)
@@ -131,7 +134,7 @@ class Life:
         if self._pid != os.getpid():
             return  # a forked child that never used it
         with contextlib.suppress(AlamoError):  # the lease ends it
-            if _leave(self.servers, self.id, [self._member]):
+            if _leave(self.servers, self.id, [self._member], _LEAVE_S):
                 _remove(self.servers, self._kind, int(self.facts["buckets"]), self.id, in_use=False)
 
     def destroy(self) -> None:
@@ -152,19 +155,20 @@ def _name_key(kind: str, name: str) -> bytes:
     return f"alamo:{{{kind} {quote(name, safe='')}}}".encode()
 
 
-def _write_about(servers: Servers, id: str, about: dict[str, str], is_leased: bool) -> None:
+def _write_about(servers: Servers, id: str, about: dict[str, str]) -> None:
+    """Say what the store is; a name makes it stay once it is opened."""
     base, _ = _about_names(id)
     fields = [text for pair in about.items() for text in pair]
     servers.change(base, "HSET", base, *fields, again=True)
-    if is_leased:
-        servers.change(base, "PEXPIRE", base, _LEASE_MS, again=True)
+    servers.change(base, "PEXPIRE", base, _LEASE_MS, again=True)
 
 
-def _leave(servers: Servers, id: str, members: list[bytes]) -> bool:
+def _leave(servers: Servers, id: str, members: list[bytes], patience_s: float = PATIENCE_S) -> bool:
     """Take members out, and the dead ones of this machine; whether the store has ended."""
     about, opened = _about_names(id)
-    dead = [member for member in servers.call(opened, "SMEMBERS", opened) if _is_dead(member)]
-    return bool(servers.change(about, b"FCALL", _CLOSE, 2, about, opened, *members, *dead))
+    [found] = servers.exchange(opened, [("SMEMBERS", opened)], True, patience_s=patience_s)
+    gone = [*members, *filter(_is_dead, found)]
+    return bool(servers.change(about, b"FCALL", _CLOSE, 2, about, opened, *gone))
 
 
 def _remove(servers: Servers, kind: str, buckets: int, id: str, in_use: bool) -> None:

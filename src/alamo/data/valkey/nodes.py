@@ -10,6 +10,7 @@ from typing import Any
 
 import redis
 
+from alamo.data.valkey.failures import CLIENT_ERRORS
 from alamo.data.valkey.functions import LIBRARY
 
 __all__ = ["FRESH_S", "Node", "is_here", "is_open"]
@@ -119,7 +120,7 @@ def is_open(connection: Any) -> bool:
     """Whether the server has not closed it, nor said what nobody asked.  Cost: 3 us."""
     try:
         return not connection.can_read(timeout=0)
-    except redis.RedisError:
+    except CLIENT_ERRORS:
         return False
 
 

@@ -17,6 +17,7 @@ from redis.retry import Retry
 
 from alamo.data.valkey.address import Address
 from alamo.data.valkey.failures import (
+    CLIENT_ERRORS,
     failure,
     is_missing_function,
     refusal_of,
@@ -25,11 +26,11 @@ from alamo.data.valkey.failures import (
 from alamo.data.valkey.nodes import FRESH_S, Node, is_open
 from alamo.errors import DataStoreError, UsageError
 
-__all__ = ["Servers"]
+__all__ = ["PATIENCE_S", "Servers"]
 
 #: How long a command is tried while servers are away or change places.  A replica takes over some
 #: seconds after cluster-node-timeout, which is 15 s unless told.
-_PATIENCE_S = 30.0
+PATIENCE_S = 30.0
 _FIRST_PAUSE_S = 0.01
 _LONGEST_PAUSE_S = 0.5
 #: How long a change waits for its replicas.
@@ -73,9 +74,10 @@ class Servers:
         self._routes: dict[bytes, Node] = {}
         self.renewed: weakref.WeakSet[Any] = weakref.WeakSet()
         self._renew_s = time.monotonic() + _RENEW_S
+        self._given_up_s = -math.inf
         try:
             self._connect()
-        except redis.RedisError as error:
+        except CLIENT_ERRORS as error:
             raise failure(error, address.place) from error
 
     # -- commands --
@@ -110,7 +112,7 @@ class Servers:
         try:
             connection.send_command(*command)
             reply = connection.read_response()
-        except redis.RedisError as error:
+        except CLIENT_ERRORS as error:
             if not isinstance(error, redis.ResponseError):
                 connection.disconnect()
             node.give(connection)
@@ -153,12 +155,12 @@ class Servers:
         """
         replies: list[Any] = [None] * len(commands)
         groups: dict[Node, list[int]] = {}
-        with contextlib.suppress(redis.RedisError):  # those left are sent one by one below
+        with contextlib.suppress(*CLIENT_ERRORS):  # those left are sent one by one below
             for number, (base, _) in enumerate(commands):
                 groups.setdefault(self._route(base), []).append(number)
         done = [False] * len(commands)
         for node, numbers in groups.items():
-            with contextlib.suppress(redis.RedisError):
+            with contextlib.suppress(*CLIENT_ERRORS):
                 answers = node.exchange(node.take(), [commands[number][1] for number in numbers])
                 for number, answer in zip(numbers, answers):
                     done[number] = not isinstance(answer, Exception)
@@ -174,11 +176,13 @@ class Servers:
         commands: list[tuple[Any, ...]],
         again: bool,
         error: Exception | None = None,
+        patience_s: float = PATIENCE_S,
     ) -> list[Any]:
-        """Send commands at once and return their replies; the long way, with all patience.
+        """Send commands at once and return their replies; the long way, which looks for servers.
 
         Args:
             error: how the first attempt has ended.
+            patience_s: how long it is tried; once, when that was in vain a moment ago.
 
         Raises:
             Refusal, DataStoreError: as :meth:`call`.
@@ -186,7 +190,9 @@ class Servers:
         if time.monotonic() > self._renew_s:
             self._renew()
         sent = error is not None
-        until_s = time.monotonic() + _PATIENCE_S
+        until_s = time.monotonic() + patience_s
+        if time.monotonic() < self._given_up_s + patience_s:
+            until_s = -math.inf
         pause_s = _FIRST_PAUSE_S
         while True:
             if error is None:
@@ -196,11 +202,12 @@ class Servers:
                     connection = node.take()
                     sent = True
                     replies = node.exchange(connection, commands)
-                except redis.RedisError as lost:
+                except CLIENT_ERRORS as lost:
                     error = lost
                 else:
                     error = next((r for r in replies if isinstance(r, Exception)), None)
                     if error is None:
+                        self._given_up_s = -math.inf
                         return replies
             self._mend(base, error, again or not sent, time.monotonic() >= until_s)
             time.sleep(pause_s)
@@ -213,16 +220,19 @@ class Servers:
         refusal = refusal_of(error)
         if refusal is not None:
             raise refusal from None
-        if is_late or isinstance(error, redis.AuthenticationError):
-            raise failure(error, place) from error
         if is_missing_function(error):
             try:
                 self._route(base).load_functions()
             except redis.ConnectionError:
                 pass  # the next attempt finds out
-            except redis.RedisError as refused:
+            except CLIENT_ERRORS as refused:
                 raise failure(refused, place) from refused
-        elif was_not_executed(error):
+            return
+        if is_late and not isinstance(error, redis.ResponseError):
+            self._given_up_s = time.monotonic()
+        if is_late or isinstance(error, redis.AuthenticationError):
+            raise failure(error, place) from error
+        if was_not_executed(error):
             self.look_around()
         elif isinstance(error, redis.ResponseError):
             raise failure(error, place) from error
@@ -244,7 +254,7 @@ class Servers:
         """
         try:
             return self._route(base)
-        except redis.RedisError as error:
+        except CLIENT_ERRORS as error:
             raise failure(error, self.address.place) from error
 
     def nodes(self) -> list[Node]:
@@ -286,7 +296,7 @@ class Servers:
         with self._lock:
             self._routes = {}
             if self._cluster is not None:
-                with contextlib.suppress(redis.RedisError):  # nobody knows yet
+                with contextlib.suppress(*CLIENT_ERRORS):  # nobody knows yet
                     self._cluster.nodes_manager.initialize()
 
     def _connect(self) -> None:

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import redis
-
+from alamo.data.valkey.failures import CLIENT_ERRORS
 from alamo.data.valkey.nodes import Node
 from alamo.data.valkey.servers import Servers
 
@@ -47,7 +46,7 @@ class Subscription:
                 connection.disconnect()
                 node.give(connection)
                 raise
-        except redis.RedisError:  # servers are changing places: looking again is all there is
+        except CLIENT_ERRORS:  # servers are changing places: looking again is all there is
             self._servers.look_around()
             return
         self._node, self._connection = node, connection
@@ -67,7 +66,7 @@ class Subscription:
             kinds = {connection.read_response()[0]}
             while connection.can_read(timeout=0):  # all that has come counts once
                 kinds.add(connection.read_response()[0])
-        except redis.RedisError:
+        except CLIENT_ERRORS:
             kinds = {b"sunsubscribe"}
         if b"sunsubscribe" in kinds:  # the server is gone, or the slot has moved
             self.end()
@@ -85,7 +84,7 @@ class Subscription:
             connection.send_command("SUNSUBSCRIBE", self._channel)
             while connection.read_response()[0] != b"sunsubscribe":
                 pass
-        except redis.RedisError:
+        except CLIENT_ERRORS:
             connection.disconnect()
         except BaseException:
             connection.disconnect()
