@@ -60,12 +60,13 @@ def test_a_closed_queue_is_there_for_those_who_have_it() -> None:
 def test_what_a_killed_maker_leaves() -> None:
     """Others go on with the queue; it goes with the last of them."""
     script = """
-        import pickle, sys, time
+        import os, pickle, sys, time
         from alamo import Queue
         q = Queue()
         q.put_many(range(5))
         sys.stdout.buffer.write(pickle.dumps(q))
-        sys.stdout.buffer.close()
+        sys.stdout.flush()
+        os.close(1)
         time.sleep(600)
     """
     with subprocess.Popen(
