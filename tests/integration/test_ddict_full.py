@@ -50,12 +50,12 @@ def make(request: pytest.FixtureRequest) -> Iterator[Callable[[], DDict[Any, Any
         d.destroy()
 
 
-def fill(d: DDict[Any, Any], value: Any) -> int:
+def fill(d: DDict[Any, Any], value: Any, name: str = "filled") -> int:
     """Put until it is full; how many there was room for."""
     count = 0
     while True:
         try:
-            d["filled", count] = value
+            d[name, count] = value
         except DDictFullError:
             return count
         count += 1
@@ -73,7 +73,7 @@ def test_what_is_told(make: Callable[[], DDict[Any, Any]]) -> None:
         d["one more"] = bytes(MIB)
 
 
-@pytest.mark.parametrize("size", [10, 3000, 60_000, 200_000])
+@pytest.mark.parametrize("size", [300, 3000, 60_000, 200_000])
 def test_what_is_deleted_makes_room(make: Callable[[], DDict[Any, Any]], size: int) -> None:
     d = make()
     first = fill(d, b"1" * size)
@@ -181,7 +181,7 @@ def test_a_value_on_loan_in_a_full_dictionary(make: Callable[[], DDict[Any, Any]
 def test_waiters_of_a_full_dictionary(make: Callable[[], DDict[Any, Any]]) -> None:
     d = make()
     fill(d, b"1" * 20_000)
-    fill(d, b"1")
+    fill(d, b"1", "small")
 
     def answer() -> None:
         assert d.wait_for("question", timeout=work.PATIENCE_S) == 1
