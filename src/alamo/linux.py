@@ -90,13 +90,16 @@ def unbuffer_c_stdout() -> None:
     _libc.setvbuf(stdout, None, _IONBF, 0)
 
 
-def die_with_writer(pipe_fd: int) -> None:
+def die_with_writer(pipe_fd: int) -> int:
     """Have the kernel kill this process when the last writer of the pipe is gone.
 
     The pipe's release signals its asynchronous readers; F_SETSIG makes that SIGKILL.  So
     a worker ends with its manager at once, also in the middle of C code, and without
     depending on its parent process.  The pipe is opened anew because the owner of the
     signal belongs to the open file, which all workers share.
+
+    Returns:
+        The descriptor that this hangs on.  It is closed when a program is executed.
     """
     fd = os.open(f"/proc/self/fd/{pipe_fd}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     os.close(pipe_fd)
@@ -109,6 +112,7 @@ def die_with_writer(pipe_fd: int) -> None:
             os._exit(1)
     except BlockingIOError:
         pass
+    return fd
 
 
 def close_on_exec(first: int) -> None:

@@ -5,11 +5,12 @@ A store that joins gets an entry in ``STORES`` here and nothing anywhere else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import _servers
 from alamo import DDict, Queue
 from alamo.testing import memory_ddict, memory_queue
 
@@ -44,7 +45,33 @@ class Store:
     around: Callable[[], AbstractContextManager[object]] = nullcontext
 
 
+class Remote:
+    """Over servers that run while tests need them."""
+
+    def __init__(self, run: Callable[[], AbstractContextManager[Any]]) -> None:
+        self._run = run
+        self._url = ""
+
+    @contextmanager
+    def around(self) -> Iterator[None]:
+        with self._run() as servers:
+            self._url = servers.url
+            yield
+
+    def ddict(self, *data: Any, **options: Any) -> DDict[Any, Any]:
+        return DDict(*data, url=self._url, **options)
+
+    def queue(self, **options: Any) -> Queue[Any]:
+        return Queue(url=self._url, **options)
+
+
+_server = Remote(_servers.server)
+_cluster = Remote(_servers.cluster)
+_ALL = frozenset(STORE_CAPABILITIES)
+_CLUSTER = _ALL - {"one shard"}
 STORES = [
     Store("memory", memory_ddict, memory_queue, frozenset({"one shard"})),
-    Store("embedded", DDict, Queue, frozenset(STORE_CAPABILITIES)),
+    Store("embedded", DDict, Queue, _ALL),
+    Store("valkey", _server.ddict, _server.queue, _ALL, _server.around),
+    Store("valkey-cluster", _cluster.ddict, _cluster.queue, _CLUSTER, _cluster.around),
 ]

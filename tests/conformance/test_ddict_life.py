@@ -79,6 +79,7 @@ def test_options_that_exclude_each_other() -> None:
         DDict(total_mem="plenty")
 
 
+@pytest.mark.needs("one shard")
 def test_showing(make_ddict: MakeDDict) -> None:
     d = make_ddict({"<a>": 1, True: 2}, wait_for_keys=True)
     assert "2 keys, waits for keys" in repr(d)

@@ -174,6 +174,7 @@ def test_setdefault(make_ddict: MakeDDict) -> None:
     assert d == {"a": 1, "b": 2, "c": None}
 
 
+@pytest.mark.needs("one shard")
 def test_update(make_ddict: MakeDDict) -> None:
     d = make_ddict({"a": 1})
     d.update()
@@ -246,6 +247,7 @@ def test_clear_and_len(make_ddict: MakeDDict) -> None:
     assert list(d.items()) == []
 
 
+@pytest.mark.needs("one shard")
 def test_the_views_are_live_and_have_the_operations_of_sets(make_ddict: MakeDDict) -> None:
     d = make_ddict()
     keys, values, items = d.keys(), d.values(), d.items()

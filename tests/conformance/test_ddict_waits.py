@@ -61,18 +61,18 @@ def test_a_key_is_waited_for(make_ddict: MakeDDict) -> None:
 
 
 WRITES: dict[str, Callable[[Any], Any]] = {
-    "put": lambda d: d.put("a", 1, ttl=100),
-    "update": lambda d: d.update(b=0, a=1),
-    "setdefault": lambda d: d.setdefault("a", 1),
-    "compare_and_swap": lambda d: d.compare_and_swap("a", d.ABSENT, 1),
-    "or": lambda d: d.__ior__({"a": 1}),
+    "put": lambda d: d.put("{x}a", 1, ttl=100),
+    "update": lambda d: d.update({"{x}b": 0, "{x}a": 1}),
+    "setdefault": lambda d: d.setdefault("{x}a", 1),
+    "compare_and_swap": lambda d: d.compare_and_swap("{x}a", d.ABSENT, 1),
+    "or": lambda d: d.__ior__({"{x}a": 1}),
 }
 
 
 @pytest.mark.parametrize("how", WRITES)
 def test_every_way_to_write_wakes(make_ddict: MakeDDict, how: str) -> None:
     d = make_ddict(wait_for_keys=True, timeout=work.PATIENCE_S)
-    waiter = Waiter(lambda: d["a"])
+    waiter = Waiter(lambda: d["{x}a"])
     time.sleep(0.01)
     WRITES[how](d)
     assert waiter.result() == 1

@@ -19,17 +19,28 @@ import _ddict
 import numpy as np
 import pytest
 
+import _servers
 import _work as work
 from alamo import Batch, DDict, DDictTimeoutError, SerializationError, TaskTimeout
 
 SCRIPT = Path(_ddict.__file__)
 
 
+@pytest.fixture(scope="module", params=["embedded", "valkey"])
+def url(request: pytest.FixtureRequest) -> Iterator[str | None]:
+    if request.param == "embedded":
+        yield None
+    else:
+        with _servers.server() as server:
+            yield server.url
+
+
 @pytest.fixture
-def d() -> Iterator[DDict[Any, Any]]:
-    with DDict(wait_for_keys=True, timeout=work.PATIENCE_S) as one:
+def d(url: str | None) -> Iterator[DDict[Any, Any]]:
+    with DDict(wait_for_keys=True, timeout=work.PATIENCE_S, url=url) as one:
         yield one
-        one.destroy()
+        if "destroyed" not in repr(one):
+            one.destroy()
 
 
 @contextmanager
@@ -164,7 +175,11 @@ d["late"] = 5
 """
 
 
-def test_a_writer_killed_before_it_wakes_delays_little(d: DDict[Any, Any], tmp_path: Path) -> None:
+def test_a_writer_killed_before_it_wakes_delays_little(
+    d: DDict[Any, Any], url: str | None, tmp_path: Path
+) -> None:
+    if url is not None:
+        pytest.skip("a server stores and wakes as one")
     path = tmp_path / "handle"
     path.write_bytes(pickle.dumps(d))
 
@@ -253,6 +268,23 @@ def test_a_timeout_in_a_task_is_the_tasks_error(d: DDict[Any, Any], batch: Batch
     task.start()
     with pytest.raises(DDictTimeoutError, match="'never'"):
         task.result.get(timeout=work.PATIENCE_S)
+
+
+def test_an_idle_worker_lets_go_of_what_its_tasks_had(d: DDict[Any, Any]) -> None:
+    d[0] = np.ones(100_000)
+    place = d.stats()["place"]
+    with Batch(num_workers=1) as one:
+        pid = one.function(_ddict.pid_with, d, 0).run()
+        maps = Path(f"/proc/{pid}/maps")
+        d.destroy()
+        work.wait_until(lambda: place not in maps.read_text())
+        assert one.function(work.pid).run() == pid
+
+
+def test_children_of_tasks(d: DDict[Any, Any], batch: Batch) -> None:
+    tasks = [batch.function(_ddict.put_from_child, d, i) for i in range(10)]
+    batch.compile(tasks).run(timeout=work.PATIENCE_S)
+    assert [d[i] for i in range(10)] == [task.result.get() for task in tasks]
 
 
 def test_a_dictionary_outlives_the_tasks_that_had_it(d: DDict[Any, Any]) -> None:

@@ -168,14 +168,22 @@ class StoredMapping(MutableMapping[K, V]):
         Raises:
             TypeError, ValueError: ``other`` is no mapping and no pairs; nothing is stored.
             DDictFullError: there is no room for all; nothing is stored.
+            CrossShardError: over many nodes: they do not lie together.  Put them one by one, or
+                give the keys a common tag in braces.
         """
-        if isinstance(other, StoredMapping):
-            entries = list(other._store.entries())
-        else:
-            entries = [self._entry(key, value) for key, value in _pairs_of(other)]
+        entries = self._entries_of(other)
         entries += [self._entry(key, value) for key, value in more.items()]
         if entries:
             self._store.put_many(entries)
+
+    def _fill(self, other: Any) -> None:
+        """``update`` of a dictionary that is new, so nobody sees a part of it anyway."""
+        self._store.fill(self._entries_of(other))
+
+    def _entries_of(self, other: Any) -> list[Entry]:
+        if isinstance(other, StoredMapping):
+            return list(other._store.entries())
+        return [self._entry(key, value) for key, value in _pairs_of(other)]
 
     @classmethod
     def fromkeys(cls, iterable: Iterable[Any], value: Any = None, /) -> Any:
@@ -195,7 +203,7 @@ class StoredMapping(MutableMapping[K, V]):
         Times to live are not copied.  ``dict(d)`` gives a dict.
         """
         new = self._sibling()
-        new._store.put_many(self._store.entries())
+        new._store.fill(self._store.entries())
         return new
 
     def __copy__(self) -> Self:
@@ -208,15 +216,15 @@ class StoredMapping(MutableMapping[K, V]):
         if not isinstance(other, Mapping):
             return NotImplemented
         new = self.copy()
-        new.update(other)
+        new._fill(other)
         return new
 
     def __ror__(self, other: Any) -> Self:
         if not isinstance(other, Mapping):
             return NotImplemented
         new = self._sibling()
-        new.update(other)
-        new.update(self)
+        new._fill(other)
+        new._fill(self)
         return new
 
     def __ior__(self, other: Any) -> Self:

@@ -148,7 +148,15 @@ class DictStore(ABC):
 
     @abstractmethod
     def put_many(self, entries: Iterable[Entry], ttl_s: float | None = None) -> None:
-        """Store all of them or none; nobody sees a part."""
+        """Store all of them or none; nobody sees a part.
+
+        Raises:
+            CrossShardError: they lie in several shards of a store that cannot do that.
+        """
+
+    def fill(self, entries: Iterable[Entry]) -> None:
+        """Store entries in a dictionary that nobody uses yet, so it need not be as one."""
+        self.put_many(entries)
 
     @abstractmethod
     def pop_any(self) -> Entry | None:

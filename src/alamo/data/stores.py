@@ -8,6 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from alamo import lingering
 from alamo.data.store import DictStore, QueueStore
 from alamo.errors import DataStoreError, UsageError
 from alamo.sizes import parse_size
@@ -66,7 +67,9 @@ def open_dict_store(handle: tuple[Any, ...]) -> DictStore:
     Raises:
         DataStoreError: it is gone, or cannot be reached from here.
     """
-    store: DictStore = _kind(_DICT_STORES, handle[0]).open(*handle[1:])
+    open_one = _kind(_DICT_STORES, handle[0]).open
+    store: DictStore = open_one(*handle[1:])
+    lingering.keep(handle, lambda: open_one(*handle[1:]))
     return store
 
 
@@ -107,7 +110,9 @@ def open_queue_store(handle: tuple[Any, ...]) -> QueueStore:
     Raises:
         DataStoreError: it is gone, or cannot be reached from here.
     """
-    store: QueueStore = _kind(_QUEUE_STORES, handle[0]).open(*handle[1:])
+    open_one = _kind(_QUEUE_STORES, handle[0]).open
+    store: QueueStore = open_one(*handle[1:])
+    lingering.keep(handle, lambda: open_one(*handle[1:]))
     return store
 
 

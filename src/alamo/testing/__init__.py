@@ -12,5 +12,16 @@ from alamo.testing.builders import chain, fan, layers, stencil
 from alamo.testing.inline import InlineBatch
 from alamo.testing.queue_stores import memory_queue
 from alamo.testing.stores import memory_ddict
+from alamo.testing.valkey import valkey_cluster, valkey_server
 
-__all__ = ["InlineBatch", "chain", "fan", "layers", "memory_ddict", "memory_queue", "stencil"]
+__all__ = [
+    "InlineBatch",
+    "chain",
+    "fan",
+    "layers",
+    "memory_ddict",
+    "memory_queue",
+    "stencil",
+    "valkey_cluster",
+    "valkey_server",
+]

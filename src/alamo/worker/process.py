@@ -6,13 +6,14 @@ import errno
 import logging
 import os
 import resource
+import select
 import signal
 import socket
 import sys
 import traceback
 from collections import deque
 
-from alamo import blocking, linux
+from alamo import blocking, lingering, linux
 from alamo.protocol.bindings import Binding
 from alamo.protocol.blocks import BlockMaker, BlockReader
 from alamo.protocol.framing import MessageReader, encode
@@ -70,6 +71,10 @@ class Worker:
         self._waits = DataWaits(outbox, memory.cells, self._surroundings.look)
         os.register_at_fork(after_in_child=self._waits.leave)
         blocking.listen(self._waits)
+        self._idle = select.poll()
+        self._idle.register(sock, select.POLLIN)
+        lingering.begin()
+        os.register_at_fork(after_in_child=lingering.leave)
         self._epoch = 0
         self._runner = ArrayRunner(
             outbox,
@@ -92,10 +97,18 @@ class Worker:
                     self._run(chunk)
                     if self._surroundings.spoiled:
                         return
+            if lingering.has_some():
+                self._let_go()
             if not self._reader.receive(self._sock):
                 return
             for message in self._reader.messages():
                 self._take(message)
+
+    def _let_go(self) -> None:
+        """Close what tasks have not used for long, and all if there is nothing to do meanwhile."""
+        lingering.tidy()
+        if not self._idle.poll(lingering.LINGER_S * 1000):
+            lingering.drop()
 
     def _take(self, message: Message) -> None:
         match message:

@@ -8,6 +8,7 @@ import struct
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import partial
+from time import monotonic_ns
 from typing import Any, Final
 
 import lmdb
@@ -17,11 +18,12 @@ from alamo.data.home import Home
 from alamo.data.lmdb import buffers as buffer_tables
 from alamo.data.lmdb import waiters as waiter_tables
 from alamo.data.lmdb.buffers import Buffers
+from alamo.data.lmdb.busy_watch import BusyWatch
 from alamo.data.lmdb.consumer import SLOTS, SLOTS_MAX, is_slot_free
 from alamo.data.lmdb.control import ATTENTION, DESTROYED, WAITERS
 from alamo.data.lmdb.environment import Environment, NoRoom, Transaction
 from alamo.data.lmdb.files import LAST_PAGE, OTHER_LAST_PAGE, PAGE_BYTES
-from alamo.data.lmdb.message_watch import MessageWatch
+from alamo.data.lmdb.messages import APART_MIN_BYTES, join
 from alamo.data.lmdb.records import Record, Reference
 from alamo.data.lmdb.taker import ROOM, Taker
 from alamo.data.lmdb.taking import forget_copies, lease_in
@@ -36,6 +38,7 @@ MESSAGES: Final = b"messages"
 FINISHED: Final = b"finished"
 
 _UNFINISHED_KEY: Final = b"\xfeunfinished"
+_DESTROYED_KEY: Final = b"\xfedestroyed"
 _COUNT: Final = struct.Struct(">Q")
 #: The first key that is no message's.
 _FIRST_OTHER_KEY: Final = b"\x01"
@@ -49,6 +52,8 @@ _HEAD_MAX_BYTES: Final = 1 << 16
 _PUT_MAX: Final = 10_000
 _PUT_MAX_BYTES: Final = 64 << 20
 _GLANCES_MAX: Final = 20
+#: Whoever has put something so long ago finds room again soon.
+_BUSY_NS: Final = 1_000_000
 
 #: A message as it will lie in the line: its record, and where its buffers are.
 _Stored = tuple[bytes, Reference | None]
@@ -93,6 +98,8 @@ class Line:
         )
         self.taker = Taker(self)
         self._shards = itertools.count(os.getpid())
+        self._put_ns = 0
+        self._full_at = -1
         self._is_plain = not self.maxsize and not self.joinable
 
     def close(self) -> None:
@@ -116,6 +123,7 @@ class Line:
         def destroy(txn: Transaction) -> list[bytes]:
             names = self.waiters.take_all(txn)
             self.control[ATTENTION] = DESTROYED
+            txn.put(_DESTROYED_KEY, b"")  # a commit: whoever has found nothing looks again
             return names
 
         self.waiters.wake(self.environment.write(destroy, 0, is_removal=True))
@@ -139,16 +147,18 @@ class Line:
         if buffers or len(head) > _INLINE_MAX_BYTES or not self._is_plain:
             return self.put([(head, buffers)]) == 1
         environment = self.environment
-        names: Sequence[bytes] = ()
         txn = None
         try:
             txn = environment.begin(None, None, True)
             words = environment.words
             if not words[LAST_PAGE] <= environment.small_last >= words[OTHER_LAST_PAGE]:
                 environment.ensure(txn, 0)
-            txn.put(_key(txn.id()), head)
             if self.control[ATTENTION]:
+                # Whoever is woken waits for the lock, if it is up before the commit.
                 names = self._attend(txn, 1)
+                if names:
+                    self.waiters.wake(names)
+            txn.put(_key(txn.id()), head)
             txn.commit()
         except (lmdb.Error, NoRoom):
             if txn is not None:
@@ -159,8 +169,6 @@ class Line:
             if txn is not None:
                 txn.abort()
             raise
-        if names:
-            self.waiters.wake(names)
         return True
 
     def put(self, messages: Sequence[Packed]) -> int:
@@ -168,11 +176,14 @@ class Line:
         count = 0
         while count < len(messages):
             part = _first_part(messages, count)
-            if self.maxsize:  # so that nothing is put aside for which there is no room
-                part = part[: max(self.maxsize - self.size(), 0)]
+            if self.maxsize:
+                if self._is_full():
+                    break
+                if any(buffers for _, buffers in part):  # put nothing aside that has no room
+                    part = part[: max(self.maxsize - self.size(), 1)]
             put = self._put_part(part)
             count += put
-            if not put or put < len(part):
+            if put < len(part):
                 break
         return count
 
@@ -199,11 +210,11 @@ class Line:
 
     def _put_aside(self, head: bytes, buffers: Sequence[Any]) -> _Stored:
         """Store what of a message does not go into its record."""
+        if len(head) + sum(map(len, buffers)) < APART_MIN_BYTES:
+            return join(head, buffers), None
         is_head_apart = len(head) >= _HEAD_MAX_BYTES
         if is_head_apart:
             buffers, head = (head, *buffers), b""
-        if not buffers:
-            return head, None
         shard = next(self._shards) % self.buffers.shards
         try:
             reference = self.buffers.store(shard, buffers, None)
@@ -216,6 +227,10 @@ class Line:
     def _put_in(self, txn: Transaction, stored: list[_Stored]) -> tuple[int, Sequence[bytes]]:
         if self.maxsize:
             stored = stored[: max(self.maxsize - self._size_in(txn), 0)]
+            if not stored:
+                self._full_at = txn.id() - 1
+                return 0, ()
+            self._put_ns = monotonic_ns()
         key = _key(txn.id())
         changes: dict[int, int] = {}
         for index, (record, reference) in enumerate(stored):
@@ -316,11 +331,18 @@ class Line:
 
     def watch_messages(self) -> AbstractContextManager[Watch]:
         """As :meth:`alamo.data.store.QueueStore.watch_messages`."""
-        return MessageWatch(self.taker, self.waiters.watch(MESSAGES))
+        place = self.waiters.watch(MESSAGES)
+        return BusyWatch(self.taker.is_empty, place) if self.taker.is_busy() else place
 
     def watch_room(self) -> AbstractContextManager[Watch]:
         """As :meth:`alamo.data.store.QueueStore.watch_room`."""
-        return self.waiters.watch(ROOM)
+        place = self.waiters.watch(ROOM)
+        is_busy = monotonic_ns() - self._put_ns < _BUSY_NS
+        return BusyWatch(self._is_full, place) if is_busy else place
+
+    def _is_full(self) -> bool:
+        """Whether nothing can have been taken since there was no room."""
+        return self.environment.is_newest(self._full_at)
 
     def watch_finished(self) -> AbstractContextManager[Watch]:
         """As :meth:`alamo.data.store.QueueStore.watch_finished`."""

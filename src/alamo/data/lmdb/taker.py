@@ -14,6 +14,7 @@ from alamo.data.lmdb.consumer import BUSY_UNTIL, Consumer
 from alamo.data.lmdb.control import ATTENTION, DESTROYED, WAITERS
 from alamo.data.lmdb.environment import Transaction
 from alamo.data.lmdb.files import LAST_PAGE, OTHER_LAST_PAGE
+from alamo.data.lmdb.messages import split
 from alamo.data.lmdb.records import MARK, parse
 from alamo.data.lmdb.taking import Taking, copy_mark, may_be_leased, take_alone, take_in
 from alamo.data.store import Packed
@@ -99,15 +100,15 @@ class Taker:
             self._line.check()
             consumer = self._consumer = Consumer(self._line.home)
         while True:
+            now_ns = monotonic_ns()
+            ahead = consumer.ahead(now_ns) if limit == 1 and not self._line.maxsize else 0
             if not consumer.generation:
                 if self._environment.is_newest(self._empty_at):
                     return ()
-                if limit == 1 and self._control[BUSY_UNTIL] and not self._line.maxsize:
-                    record = self._take_alone(consumer)
+                if limit == 1 and (not ahead or self._control[BUSY_UNTIL] > now_ns):
+                    record = self._take_alone(consumer, now_ns)
                     if record is not None:
                         return (record,)
-            now_ns = monotonic_ns()
-            ahead = consumer.ahead(now_ns) if limit == 1 and not self._line.maxsize else 0
             taking = self._transact(consumer, limit, pending, ahead, now_ns)
             if taking.records:
                 return taking.records
@@ -117,14 +118,16 @@ class Taker:
             left_s = (taking.until_ns - monotonic_ns()) / 1e9
             time.sleep(min(max(left_s, 0.0), _LEASE_NAP_S))
 
-    def _take_alone(self, consumer: Consumer) -> bytes | None:
-        """Take one message in the quickest way, if several consumers are at work, nothing is on
-        lease and nobody is to be told; ``None``: it is not so, or there is none."""
+    def _take_alone(self, consumer: Consumer, now_ns: int) -> bytes | None:
+        """Take one message and nothing on lease in the quickest way.
+
+        Returns:
+            ``None``: there is none, something may be on lease, or there is more to be done.
+        """
+        if self._line.maxsize:
+            return None
         environment = self._environment
         words = environment.words
-        now_ns = monotonic_ns()
-        if self._control[BUSY_UNTIL] <= now_ns:
-            return None
         txn = None
         try:
             txn = environment.begin(None, None, True)
@@ -182,7 +185,7 @@ class Taker:
     def _message(self, record: bytes) -> Packed:
         """The message of a record that is taken; large buffers are copied out and removed."""
         if record[0] < MARK:
-            return record, ()
+            return split(record)
         parsed = parse(record)
         reference = parsed.reference
         assert reference is not None

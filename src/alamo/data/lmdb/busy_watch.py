@@ -1,40 +1,41 @@
-"""How a consumer waits for messages where many come."""
+"""How producers and consumers wait where many messages pass."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Final
 
-from alamo.data.lmdb.taker import Taker
 from alamo.data.store import Watch
 
-__all__ = ["MessageWatch"]
+__all__ = ["BusyWatch"]
 
 _NAP_S: Final = 0.000_05
 _NAPS: Final = 3
 
 
-class MessageWatch:
-    """Naps a little before it asks to be woken, if messages have come fast lately.
+class BusyWatch:
+    """Naps a little before it asks to be woken, for there was something to do just now.
 
-    While it naps so many come that the next transaction takes them all, where waking and being
-    woken would be done for each.
+    While it naps so many messages come or go that the next transactions have much to do, where
+    waking and being woken would be done for each.
 
     Args:
-        watch: what is waited with after that.
+        is_as_it_was: whether nothing has changed since there was nothing to do.
+        place: what is waited with after that.
     """
 
-    def __init__(self, taker: Taker, watch: AbstractContextManager[Watch]) -> None:
-        self._taker = taker
-        self._naps = _NAPS if taker.is_busy() else 0
-        self._place = watch
+    def __init__(
+        self, is_as_it_was: Callable[[], bool], place: AbstractContextManager[Watch]
+    ) -> None:
+        self._naps = _NAPS
+        self._is_as_it_was = is_as_it_was
+        self._place = place
         self._watch: Watch | None = None
 
-    def __enter__(self) -> MessageWatch:
-        if not self._naps:
-            self._watch = self._place.__enter__()
+    def __enter__(self) -> BusyWatch:
         return self
 
     def wait(self, deadline_s: float | None) -> None:
@@ -42,7 +43,7 @@ class MessageWatch:
         while self._naps:
             self._naps -= 1
             time.sleep(_NAP_S)
-            if not self._taker.is_empty():
+            if not self._is_as_it_was():
                 return
         if self._watch is None:
             self._watch = self._place.__enter__()
