@@ -25,7 +25,7 @@ __all__ = ["DictStore", "Entry", "Packed", "QueueStore", "Seen", "Watch"]
 
 
 #: A value in its stored form: (head, buffers); :mod:`alamo.data.packing` makes and reads it.
-#: The head is bytes, a form byte and a payload, as a rule below 64 KiB.  The buffers are
+#: The head is bytes, a form byte and a payload, as a rule below 256 KiB.  The buffers are
 #: the large pieces that stand apart from it: flat and bytes-like, so that ``len`` counts bytes.
 #: Going in they may be read-only; what comes out is a copy that may be written to, except inside
 #: ``borrow``.  A plain tuple, for it is made at every put and get.
