@@ -315,6 +315,9 @@ class QueueStore(ABC):
     def handle(self) -> Any:
         """What a pickled Queue carries, as ``DictStore.handle``."""
 
+    def let_go(self) -> None:
+        """If this process has made the queue, it keeps it no longer than its objects are there."""
+
     @abstractmethod
     def close(self) -> None:
         """This object is done with, as ``DictStore.close``."""
