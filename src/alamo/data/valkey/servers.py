@@ -87,6 +87,7 @@ class Servers:
 
         Args:
             base: the key that says where; it is in the command too.
+            command: its name and arguments, or all of it packed already.
             again: it may be sent again when the connection is lost before its reply has come, as
                 it does no harm when it is executed twice.
 
@@ -110,7 +111,10 @@ class Servers:
             node.idle.append((connection, used_s))
             return self.exchange(base, [command], again)[0]
         try:
-            connection.send_command(*command)
+            if len(command) == 1:
+                connection.send_packed_command(command)
+            else:
+                connection.send_command(*command)
             reply = connection.read_response()
         except CLIENT_ERRORS as error:
             if not isinstance(error, redis.ResponseError):
