@@ -25,6 +25,7 @@ _KEPT_MAX: Final = 8
 
 #: What stays, and when a task has opened it last, in that order; ``None`` outside of workers.
 _kept: dict[Hashable, tuple[Any, float]] | None = None
+_inherited: object = None
 _lock = threading.RLock()
 
 
@@ -36,8 +37,10 @@ def begin() -> None:
 
 def leave() -> None:
     """In a forked child of a task: it is no worker."""
-    global _kept, _lock
-    _kept = None  # no task of its own will want them
+    global _kept, _inherited, _lock
+    # Not let go of here, where what they belong to may not know yet that this is a child.
+    _inherited = _kept
+    _kept = None
     _lock = threading.RLock()  # another thread may have held it
 
 

@@ -235,8 +235,12 @@ def test_a_time_to_live(make_ddict: MakeDDict) -> None:
 
 def test_a_counter_keeps_its_time_to_live(make_ddict: MakeDDict) -> None:
     d = make_ddict()
-    d.put("n", 1, ttl=0.3)
-    d.fetch_add("n")
+
+    def count_in_time() -> bool:
+        d.put("n", 1, ttl=0.3)
+        return bool(d.fetch_add("n") == 1)
+
+    work.wait_until(count_in_time)
     work.wait_until(lambda: "n" not in d)
     assert d.fetch_add("n") == 0
 
@@ -269,6 +273,26 @@ def test_restore_makes_a_dictionary(make_ddict: MakeDDict, tmp_path: Path) -> No
         DDict.restore(tmp_path / "text")
     with pytest.raises(FileNotFoundError):
         DDict.restore(tmp_path / "missing")
+
+
+def test_restore_under_a_name(make_ddict: MakeDDict, tmp_path: Path) -> None:
+    """What any store has written, into one on this machine."""
+    path = tmp_path / "checkpoint"
+    make_ddict({i: i for i in range(3000)}).checkpoint(path)
+    whole = path.read_bytes()
+    with DDict({"a": 1}, name="restored") as named:
+        with pytest.raises(UsageError, match="'restored' holds something"):
+            DDict.restore(path, name="restored")
+        assert named == {"a": 1}
+        named.clear()
+        path.write_bytes(whole[:-100])
+        with pytest.raises(DDictError, match="checkpoint"):
+            DDict.restore(path, name="restored")
+        assert named == {}
+        path.write_bytes(whole)
+        with DDict.restore(path, name="restored") as other:
+            assert len(other) == len(named) == 3000
+        named.destroy()
 
 
 def test_where_keys_lie(make_ddict: MakeDDict) -> None:

@@ -190,4 +190,4 @@ class Twins(RuleBasedStateMachine):
 @pytest.mark.needs("one shard")
 def test_it_holds_what_a_dict_would(make_ddict: MakeDDict) -> None:
     machine = type("Machine", (Twins,), {"make": staticmethod(make_ddict)})
-    run_state_machine_as_test(machine, settings=settings(max_examples=40, stateful_step_count=25))
+    run_state_machine_as_test(machine, settings=settings(max_examples=25, stateful_step_count=25))

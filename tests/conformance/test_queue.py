@@ -463,6 +463,10 @@ def test_what_cannot_be_unpickled(make_queue: MakeQueue) -> None:
         q.get()
     assert isinstance(caught.value.__cause__, RuntimeError)
     assert q.get() == "behind it"
+    q.put_many(["before", Unloadable(), "behind"])
+    with pytest.raises(SerializationError) as caught:
+        q.get_many(5)
+    assert caught.value.messages == ["before", "behind"]  # type: ignore[attr-defined]
 
 
 def test_figures(make_queue: MakeQueue) -> None:

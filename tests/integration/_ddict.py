@@ -40,6 +40,19 @@ def pid_with(d: DDict[Any, Any], key: Any) -> int:
     return os.getpid()
 
 
+def put_from_child(d: DDict[Any, Any], key: Any) -> int:
+    """Fork; the child puts, and so does this process while it may be at it."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            d[key] = os.getpid()
+        finally:
+            os._exit(0)
+    d[key, "parent"] = b"x" * 100_000
+    os.waitpid(pid, 0)
+    return pid
+
+
 def describe(d: DDict[Any, Any]) -> tuple[Any, ...]:
     return d.name, d.wait_for_keys, d.timeout, sorted(d, key=str)
 
@@ -48,8 +61,8 @@ def main() -> None:
     """A script of its own: python _ddict.py <file with a pickled handle> <what to call> args..."""
     path, name, *arguments = sys.argv[1:]
     d = pickle.loads(Path(path).read_bytes())
-    print("ready", flush=True)
     try:
+        print("ready", flush=True)
         print(globals()[name](d, *arguments), flush=True)
     except KeyboardInterrupt:
         print(f"interrupted at {time.monotonic()}", flush=True)

@@ -281,6 +281,12 @@ def test_an_idle_worker_lets_go_of_what_its_tasks_had(d: DDict[Any, Any]) -> Non
         assert one.function(work.pid).run() == pid
 
 
+def test_children_of_tasks(d: DDict[Any, Any], batch: Batch) -> None:
+    tasks = [batch.function(_ddict.put_from_child, d, i) for i in range(10)]
+    batch.compile(tasks).run(timeout=work.PATIENCE_S)
+    assert [d[i] for i in range(10)] == [task.result.get() for task in tasks]
+
+
 def test_a_dictionary_outlives_the_tasks_that_had_it(d: DDict[Any, Any]) -> None:
     for i in range(2):
         with Batch(num_workers=1) as one:

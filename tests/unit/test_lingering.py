@@ -26,6 +26,7 @@ class Handle:
 @pytest.fixture(autouse=True)
 def outside() -> Iterator[None]:
     yield
+    lingering.drop()
     lingering.leave()
     assert Handle.opened == 0
 
@@ -73,3 +74,13 @@ def test_no_more_than_some_stay() -> None:
     for i in range(100):
         lingering.keep(i, Handle)
     assert Handle.opened < 20
+
+
+def test_a_child_lets_go_of_nothing_and_keeps_nothing_new() -> None:
+    lingering.begin()
+    lingering.keep("a", Handle)
+    lingering.leave()
+    lingering.keep("b", Handle)
+    assert Handle.opened == 1
+    assert not lingering.has_some()
+    lingering.leave()

@@ -225,7 +225,8 @@ class DDict(AtomicMapping[K, V]):
     def checkpoint(self, path: str | os.PathLike[str]) -> None:
         """Write all that is there at one instant into a file, while others go on writing.
 
-        The file is there whole or not at all, and may be restored on any kind of store.
+        The file is there whole or not at all, and may be restored on any kind of store.  Times to
+        live are not in it.
         """
         self._store.checkpoint(os.path.abspath(path))
 
@@ -242,11 +243,13 @@ class DDict(AtomicMapping[K, V]):
             DDictError: it is no checkpoint.
         """
         made = cls(**options)
+        if len(made):
+            made.close()
+            raise UsageError(f"{made._label()} holds something already: restore into another")
         try:
-            if len(made):
-                raise UsageError(f"{made._label()} holds something already: restore into another")
             made._store.restore(os.path.abspath(path))
         except BaseException:
+            made.clear()  # one with a name may stay
             made.close()
             raise
         return made

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 
 from alamo.data.packing import pack, type_name, unpack
@@ -15,6 +15,7 @@ from alamo.errors import SerializationError, UsageError, WaitTimeout
 __all__ = ["Queue"]
 
 T = TypeVar("T")
+_Taken = TypeVar("_Taken")
 
 
 class SomeFull(queue.Full):
@@ -186,7 +187,7 @@ class Queue(Generic[T]):
         """
         message = self._take_one()
         if message is None:
-            [message] = self._take_when_there(1, block, timeout)
+            message = self._take_when_there(self._take_one, block, timeout)
         head, buffers = message
         try:
             return unpack(head, buffers)  # type: ignore[no-any-return]
@@ -203,31 +204,41 @@ class Queue(Generic[T]):
         They are all taken at once: a consumer that is killed meanwhile loses all of them.
 
         Raises:
-            queue.Empty, ValueError, SerializationError: as ``get``; one message that cannot be
-                unpickled takes the others along.
+            queue.Empty, ValueError: as ``get``.
+            SerializationError: one of them cannot be unpickled here; the others are in the
+                error's ``messages``.
         """
         if limit < 1:
             raise ValueError(f"get_many takes at least one message, not {limit}")
-        messages = self._store.take(limit) or self._take_when_there(limit, block, timeout)
-        found = []
-        for head, buffers in messages:
+        store = self._store
+        taken = store.take(limit) or self._take_when_there(
+            lambda: store.take(limit) or None, block, timeout
+        )
+        found: list[T] = []
+        unreadable: SerializationError | None = None
+        for head, buffers in taken:
             try:
                 found.append(unpack(head, buffers))
             except Exception as error:
-                raise self._is_unreadable(head, buffers, error) from error
+                unreadable = self._is_unreadable(head, buffers, error)
+                unreadable.__cause__ = error
+        if unreadable is not None:
+            unreadable.messages = found  # type: ignore[attr-defined]
+            raise unreadable
         return found
 
-    def _take_when_there(self, limit: int, block: bool, timeout: float | None) -> list[Packed]:
+    def _take_when_there(
+        self, take: Callable[[], _Taken | None], block: bool, timeout: float | None
+    ) -> _Taken:
         if self._closed:
             raise self._is_closed()
         if not block:
             raise queue.Empty
-        store = self._store
-        with store.watch_messages() as watch:
-            messages = wait_until(watch, lambda: store.take(limit) or None, deadline_of(timeout))
-        if messages is None:
+        with self._store.watch_messages() as watch:
+            taken = wait_until(watch, take, deadline_of(timeout))
+        if taken is None:
             raise queue.Empty(f"no message came to {self!r} within {_seconds(timeout)}")
-        return messages
+        return taken
 
     # -- looking --
 

@@ -17,31 +17,25 @@ _NAPS: Final = 3
 
 
 class BusyWatch:
-    """Naps a little before it asks to be woken, if there was something to do just now.
+    """Naps a little before it asks to be woken, for there was something to do just now.
 
     While it naps so many messages come or go that the next transactions have much to do, where
     waking and being woken would be done for each.
 
     Args:
-        is_busy: whether to nap at all.
         is_as_it_was: whether nothing has changed since there was nothing to do.
         place: what is waited with after that.
     """
 
     def __init__(
-        self,
-        is_busy: bool,
-        is_as_it_was: Callable[[], bool],
-        place: AbstractContextManager[Watch],
+        self, is_as_it_was: Callable[[], bool], place: AbstractContextManager[Watch]
     ) -> None:
-        self._naps = _NAPS if is_busy else 0
+        self._naps = _NAPS
         self._is_as_it_was = is_as_it_was
         self._place = place
         self._watch: Watch | None = None
 
     def __enter__(self) -> BusyWatch:
-        if not self._naps:
-            self._watch = self._place.__enter__()
         return self
 
     def wait(self, deadline_s: float | None) -> None:

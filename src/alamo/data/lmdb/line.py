@@ -147,16 +147,18 @@ class Line:
         if buffers or len(head) > _INLINE_MAX_BYTES or not self._is_plain:
             return self.put([(head, buffers)]) == 1
         environment = self.environment
-        names: Sequence[bytes] = ()
         txn = None
         try:
             txn = environment.begin(None, None, True)
             words = environment.words
             if not words[LAST_PAGE] <= environment.small_last >= words[OTHER_LAST_PAGE]:
                 environment.ensure(txn, 0)
-            txn.put(_key(txn.id()), head)
             if self.control[ATTENTION]:
+                # Whoever is woken waits for the lock, if it is up before the commit.
                 names = self._attend(txn, 1)
+                if names:
+                    self.waiters.wake(names)
+            txn.put(_key(txn.id()), head)
             txn.commit()
         except (lmdb.Error, NoRoom):
             if txn is not None:
@@ -167,8 +169,6 @@ class Line:
             if txn is not None:
                 txn.abort()
             raise
-        if names:
-            self.waiters.wake(names)
         return True
 
     def put(self, messages: Sequence[Packed]) -> int:
@@ -331,13 +331,14 @@ class Line:
 
     def watch_messages(self) -> AbstractContextManager[Watch]:
         """As :meth:`alamo.data.store.QueueStore.watch_messages`."""
-        taker = self.taker
-        return BusyWatch(taker.is_busy(), taker.is_empty, self.waiters.watch(MESSAGES))
+        place = self.waiters.watch(MESSAGES)
+        return BusyWatch(self.taker.is_empty, place) if self.taker.is_busy() else place
 
     def watch_room(self) -> AbstractContextManager[Watch]:
         """As :meth:`alamo.data.store.QueueStore.watch_room`."""
+        place = self.waiters.watch(ROOM)
         is_busy = monotonic_ns() - self._put_ns < _BUSY_NS
-        return BusyWatch(is_busy, self._is_full, self.waiters.watch(ROOM))
+        return BusyWatch(self._is_full, place) if is_busy else place
 
     def _is_full(self) -> bool:
         """Whether nothing can have been taken since there was no room."""

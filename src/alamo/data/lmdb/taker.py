@@ -100,15 +100,15 @@ class Taker:
             self._line.check()
             consumer = self._consumer = Consumer(self._line.home)
         while True:
+            now_ns = monotonic_ns()
+            ahead = consumer.ahead(now_ns) if limit == 1 and not self._line.maxsize else 0
             if not consumer.generation:
                 if self._environment.is_newest(self._empty_at):
                     return ()
-                if limit == 1 and self._control[BUSY_UNTIL] and not self._line.maxsize:
-                    record = self._take_alone(consumer)
+                if limit == 1 and (not ahead or self._control[BUSY_UNTIL] > now_ns):
+                    record = self._take_alone(consumer, now_ns)
                     if record is not None:
                         return (record,)
-            now_ns = monotonic_ns()
-            ahead = consumer.ahead(now_ns) if limit == 1 and not self._line.maxsize else 0
             taking = self._transact(consumer, limit, pending, ahead, now_ns)
             if taking.records:
                 return taking.records
@@ -118,14 +118,16 @@ class Taker:
             left_s = (taking.until_ns - monotonic_ns()) / 1e9
             time.sleep(min(max(left_s, 0.0), _LEASE_NAP_S))
 
-    def _take_alone(self, consumer: Consumer) -> bytes | None:
-        """Take one message in the quickest way, if several consumers are at work, nothing is on
-        lease and nobody is to be told; ``None``: it is not so, or there is none."""
+    def _take_alone(self, consumer: Consumer, now_ns: int) -> bytes | None:
+        """Take one message and nothing on lease in the quickest way.
+
+        Returns:
+            ``None``: there is none, something may be on lease, or there is more to be done.
+        """
+        if self._line.maxsize:
+            return None
         environment = self._environment
         words = environment.words
-        now_ns = monotonic_ns()
-        if self._control[BUSY_UNTIL] <= now_ns:
-            return None
         txn = None
         try:
             txn = environment.begin(None, None, True)

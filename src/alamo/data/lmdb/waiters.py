@@ -8,6 +8,7 @@ killed in between wakes nobody: so a waiter looks for itself every half second.
 
 from __future__ import annotations
 
+import atexit
 import os
 import secrets
 import select
@@ -162,7 +163,13 @@ class _Bell:
 
     def wait(self, wait_s: float) -> bool:
         """Whether it has rung within that time."""
-        return bool(self._poll.poll(wait_s * 1000)) and self.hush()
+        if not self._poll.poll(wait_s * 1000):
+            return False
+        try:
+            self._socket.recv(1)  # one is enough: one more that has rung ends the next wait early
+        except BlockingIOError:
+            return False
+        return True
 
     def hush(self) -> bool:
         """Whether it has rung since it was asked last."""
@@ -191,4 +198,5 @@ def _sender() -> socket.socket:
     global _sending
     if _sending is None:
         _sending = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        atexit.register(_sending.close)  # else Python warns of it where warnings are shown
     return _sending
