@@ -315,7 +315,7 @@ class QueueStore(ABC):
     def handle(self) -> Any:
         """What a pickled Queue carries, as ``DictStore.handle``."""
 
-    def let_go(self) -> None:
+    def let_go(self) -> None:  # noqa: B027  # most stores keep nothing
         """If this process has made the queue, it keeps it no longer than its objects are there."""
 
     @abstractmethod
