@@ -20,7 +20,7 @@ from alamo.data.packing import APART_MIN_BYTES
 RESERVE_PAGES: Final = 64
 #: Pages that putting a small value may take: the value, the path to it and its splits.
 SMALL_PAGES: Final = APART_MIN_BYTES // PAGE_BYTES + 24
-_FIRST_PAGES: Final = 128
+_FIRST_PAGES: Final = RESERVE_PAGES + SMALL_PAGES + 40
 _STEP_MIN_PAGES: Final = 256
 #: Values may not take the last of what there is: their records need some of it.
 _LEFT_FOR_RECORDS: Final = 16
