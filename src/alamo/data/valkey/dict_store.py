@@ -65,8 +65,8 @@ class ValkeyDictStore(DictStore):
         self._servers = servers
         self._life = life
         self._buckets = life.buckets
-        self._values = Values(servers)
         self._requests = Requests(self._buckets, f"the dictionary {self.id}", DDictFullError)
+        self._values = Values(self._requests)
         self._transactions: dict[int, Transaction] = {}
         self._popped = 0
         self._finalizer = weakref.finalize(self, life.close)
@@ -342,6 +342,7 @@ class ValkeyDictStore(DictStore):
             "shards": len(self._servers.nodes()),
             "bytes_used": sum(self._requests.call_all(_USAGE)),
             "buckets": len(self._buckets.names),
+            "place": self.place,
         }
 
     def checkpoint(self, path: str) -> None:

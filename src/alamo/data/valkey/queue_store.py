@@ -47,8 +47,8 @@ class ValkeyQueueStore(QueueStore):
         self._life = life
         buckets = life.buckets
         [self._names] = buckets.names
-        self._values = Values(servers)
         self._requests = Requests(buckets, f"the queue {self.id}", QueueFullError)
+        self._values = Values(self._requests)
         self._finalizer = weakref.finalize(self, life.close)
 
     @classmethod
@@ -163,7 +163,7 @@ class ValkeyQueueStore(QueueStore):
 
     def stats(self) -> dict[str, Any]:
         [used] = self._requests.call_all(_USAGE)
-        return {"messages": self.size(), "bytes_used": used}
+        return {"messages": self.size(), "bytes_used": used, "place": self.place}
 
     def handle(self) -> tuple[Any, ...]:
         return "valkey", self._servers.address.url, self.id
