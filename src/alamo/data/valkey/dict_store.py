@@ -16,7 +16,7 @@ from alamo.data.valkey.buckets import Names
 from alamo.data.valkey.commit import KEEP_TTL, Write, commit
 from alamo.data.valkey.failures import Refusal
 from alamo.data.valkey.functions import function
-from alamo.data.valkey.life import Life
+from alamo.data.valkey.life import Life, refuse_limit
 from alamo.data.valkey.nodes import is_here
 from alamo.data.valkey.records import has_ttl, is_plain, token_of
 from alamo.data.valkey.requests import Requests
@@ -81,11 +81,7 @@ class ValkeyDictStore(DictStore):
             UsageError: the URL is none, or ``total_mem`` is given.
             DataStoreError: no server can be reached there.
         """
-        if total_mem is not None:
-            raise UsageError(
-                "total_mem limits memory of this machine; a server's is limited by its own "
-                "setting 'maxmemory'"
-            )
+        refuse_limit(total_mem)
         servers = Servers.of(Address.parse(url))
         count = _BUCKETS_OF_CLUSTER if servers.is_cluster else _BUCKETS
         return cls(servers, Life.make(servers, "ddict", name, {"buckets": str(count)}))
