@@ -24,10 +24,12 @@ MODULES = [
     "alamo.batch.task_stats",
     "alamo.data.atomic",
     "alamo.data.ddict",
+    "alamo.data.queue",
     "alamo.executor",
     "alamo.policy",
     "alamo.sizes",
     "alamo.testing.inline",
+    "alamo.testing.queue_stores",
     "alamo.testing.stores",
     "alamo.testing.valkey",
 ]
