@@ -59,10 +59,11 @@ test: lint ## everything that must pass: lint and the tests
 	$(BIN)/python -m compileall -q src tests
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-demo: $(READY) $(if $(WORKFLOW),,$(EXTRAS)) ## replay a workflow, matrix powers, a million option prices, an MPI job
+demo: $(READY) $(if $(WORKFLOW),,$(EXTRAS)) ## replay a workflow, matrix powers, a pipeline, a million option prices, an MPI job
 	$(BIN)/python examples/replay_workflow.py $(WORKFLOW)
 	$(BIN)/python examples/matrix_powers.py
 	$(BIN)/python examples/matrix_powers_ddict.py
+	$(BIN)/python examples/pipeline_queue.py
 	$(BIN)/python examples/monte_carlo.py
 	$(BIN)/python examples/mixed_mpi.py
 

@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 from _stores import MakeQueue
 
-from alamo import Batch, SerializationError, UpstreamFailed, UsageError, WaitTimeout
-from alamo.errors import DataStoreError
+from alamo import Batch, DataStoreError, SerializationError, UpstreamFailed, UsageError, WaitTimeout
 
 PATIENCE_S = 60.0
 

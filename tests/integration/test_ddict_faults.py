@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import pickle
 import random
 import time
 from collections.abc import Iterator
@@ -16,9 +17,10 @@ from _data_children import Mark
 
 import _work as work
 from alamo import DDict
+from alamo.data import home
 
 KILLS = [20, pytest.param(200, marks=pytest.mark.soak)]
-LARGE = 30_000  # numbers of 8 bytes, so that the array lies apart
+LARGE = 50_000  # numbers of 8 bytes, so that the array lies apart
 
 
 @pytest.fixture
@@ -122,7 +124,7 @@ def test_orphans_are_swept_while_others_write(d: DDict[Any, Any]) -> None:
 
     def leave() -> None:
         for _ in range(100):
-            buffers.store(shard, [bytes(70_000)], None)
+            buffers.store(shard, [bytes(400_000)], None)
 
     with children.child(leave):
         pass
@@ -175,7 +177,6 @@ def test_churn_takes_bounded_space(d: DDict[Any, Any], times: int) -> None:
 
 
 def open_and_close(handle: bytes, rounds: int) -> None:
-    import pickle
 
     for i in range(rounds):
         with pickle.loads(handle) as d:
@@ -185,7 +186,6 @@ def open_and_close(handle: bytes, rounds: int) -> None:
 
 @pytest.mark.parametrize("times", [500, pytest.param(10_000, marks=pytest.mark.soak)])
 def test_opens_and_closes(d: DDict[Any, Any], times: int) -> None:
-    import pickle
 
     d["there"] = "always"
     handle = pickle.dumps(d)
@@ -196,7 +196,6 @@ def test_opens_and_closes(d: DDict[Any, Any], times: int) -> None:
 
 def _apart(handle: bytes, rounds: int) -> None:
     """In a child that has let go of all it had inherited."""
-    from alamo.data import home
 
     home._leave_all()
     open_and_close(handle, rounds)

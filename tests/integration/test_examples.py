@@ -208,6 +208,18 @@ def test_matrix_powers_in_a_ddict_in_pytest(
     assert "WRONG: 5" in capsys.readouterr().out
 
 
+# -- pipeline_queue --------------------------------------------------------------------------
+
+
+def test_a_pipeline_loses_nothing_to_a_killed_consumer(capsys: pytest.CaptureFixture[str]) -> None:
+    assert load("pipeline_queue").main(["--count", "600"]) == 0
+    printed = capsys.readouterr().out
+    assert "the producer has put 600 messages" in printed
+    assert printed.count("a consumer has worked on") == 2
+    assert "ended by signal 9" in printed
+    assert "all accounted for" in printed
+
+
 # -- the documents ---------------------------------------------------------------------------
 
 

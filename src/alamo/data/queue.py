@@ -42,8 +42,8 @@ class Queue(Generic[T]):
     cannot be pickled raises there.  Nothing is lost when a process is killed, but for the message
     that a killed consumer was just taking.
 
-    A queue goes when nobody has it any more: its maker keeps it until it ends or lets go of it,
-    so a handle may travel while nobody else has the queue open.
+    A queue goes when nobody has it any more.  Once its handle was pickled, the process that made
+    it keeps it until it ends or closes it: the handle may travel while nobody has it open.
 
     Args:
         maxsize: how many messages it holds; 0 and below: any number.
@@ -319,9 +319,12 @@ class Queue(Generic[T]):
         """Put no more from this handle, as with ``multiprocessing``: others may go on.
 
         ``get`` still gives what is there; when there is nothing, it raises ValueError instead of
-        waiting.
+        waiting.  The process that made the queue keeps it from now on no longer than this object
+        is there; others that have it open go on.
         """
-        self._closed = True
+        if not self._closed:
+            self._closed = True
+            self._store.let_go()
 
     def join_thread(self) -> None:
         """Nothing is left to wait for: a message is stored when ``put`` returns."""

@@ -19,6 +19,7 @@ import secrets
 import struct
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 from zlib import crc32
 
@@ -38,6 +39,7 @@ TABLE: Final = "buffers"
 _ON_THE_WAY: Final = 64
 _LOOK_EVERY: Final = 64
 _SWEEP_EVERY_S: Final = 5.0
+_FULL_SWEEP_EVERY_S: Final = 1.0
 _BATCH: Final = 1000
 
 _ID: Final = struct.Struct("<I8sI")
@@ -136,9 +138,8 @@ class Buffers:
                     txn.put(uid + _PIECE.pack(piece), part, db=table)
                     piece += 1
             if not number % _LOOK_EVERY:
-                there = (txn.stat(table) if table else txn.stat())["entries"]
                 limit = self._home.control[REFERENCED + shard] + _ON_THE_WAY
-                self._is_littered = there > limit
+                self._is_littered = _entries(environment, txn) > limit
 
         pages = sum(size // PAGE_BYTES + 2 for size in reference.sizes)
         if inside is None:
@@ -223,6 +224,21 @@ class Buffers:
                 self._is_littered = False
                 self.sweep()
 
+    def make_room(self) -> bool:
+        """After a put that found none: whether there is more now.  Not inside a transaction."""
+        now_s = time.monotonic()
+        if now_s - self._swept_s < _FULL_SWEEP_EVERY_S:
+            return False
+        referred = sum(self._home.control[REFERENCED : REFERENCED + self.shards])
+        there = sum(
+            environment.read(partial(_entries, environment))
+            for environment in self.environments() or [self._records]
+        )
+        if there <= referred:
+            return False
+        self._swept_s = now_s
+        return self.sweep() > 0
+
     def sweep(self) -> int:
         """Remove what killed writers have left; returns how many pieces.
 
@@ -278,14 +294,18 @@ class Buffers:
     def _recount(self, shard: int, environment: Environment) -> None:
         """What is there counts as referred to: what is on its way soon will be."""
 
-        def entries(txn: Transaction) -> int:
-            table = environment.tables.get(TABLE)
-            return int((txn.stat(table) if table else txn.stat())["entries"])
-
         def count(txn: Transaction) -> None:
-            self._home.control[REFERENCED + shard] = environment.read(entries)
+            self._home.control[REFERENCED + shard] = environment.read(
+                partial(_entries, environment)
+            )
 
         self._records.write(count, 0, is_removal=True)
+
+
+def _entries(environment: Environment, txn: Transaction) -> int:
+    """How many pieces there are."""
+    table = environment.tables.get(TABLE)
+    return int((txn.stat(table) if table else txn.stat())["entries"])
 
 
 def _referred_from(txn: Transaction, start: bytes, referred: set[bytes]) -> bytes:

@@ -191,8 +191,8 @@ class EmbeddedDictStore(ManyKeys):
         return self._dict.change(delete, 0, is_removal=True)
 
     def pop(self, key: bytes) -> Packed | None:
-        record, value = self._dict.take(lambda txn, after: self._dict.remove(txn, key, after))
-        return None if record is None else value
+        taken = self._dict.take(lambda txn, after: key)
+        return None if taken is None else taken[2]
 
     def look(self, key: bytes) -> Seen | None:
         while True:

@@ -13,7 +13,9 @@ for that, as nothing of this process may be inside meanwhile.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Final, NoReturn, TypeVar
 
 import lmdb
@@ -40,6 +42,9 @@ Transaction = Any
 _RETRIES_MAX: Final = 100
 #: A key that nothing else has.
 _NOTHING: Final = b"\x01"
+#: How long a write waits for readers who hold the pages that it could use.
+_REMOVAL_WAITS_S: Final = 2.0
+_PUT_WAITS_S: Final = 0.1
 _T = TypeVar("_T")
 
 
@@ -130,9 +135,11 @@ class Environment:
         with self._gate:
             if not self._is_closed:
                 self._is_closed = True
-                self.begin = self._refuse
-                if self._raw is not None:
-                    self._raw.close()
+                self.begin = partial(_refuse, self.home.path)
+                raw, self._raw = self._raw, None
+                if raw is not None:
+                    raw.close()
+                    del self._meta, self.words
 
     def leave(self) -> None:
         """The interpreter ends: threads may be inside for ever, so it is not closed."""
@@ -157,9 +164,6 @@ class Environment:
                 self._open()
         return self.begin(*args)
 
-    def _refuse(self, *_: Any) -> NoReturn:
-        raise UsageError(f"this process has closed {self.home.path}")
-
     # -- writing --
 
     def write(self, work: Callable[[Transaction], _T], pages: int, is_removal: bool = False) -> _T:
@@ -173,7 +177,7 @@ class Environment:
         Raises:
             what ``full`` makes: there is no room; nothing has changed.
         """
-        may_advance = True
+        patience: Iterator[bool] | None = None
         for _ in range(_RETRIES_MAX):
             raw = self._raw
             txn = None
@@ -187,19 +191,32 @@ class Environment:
                 if txn is not None:
                     txn.abort()
                     txn = None  # the binding does not close under a transaction that is left
-                if may_advance and isinstance(error, lmdb.MapFullError):
-                    may_advance = False
-                    self._advance()
-                else:
-                    self.recover(error, raw, pages)
+                if isinstance(error, lmdb.MapFullError):
+                    patience = patience or self._patience(is_removal)
+                    if next(patience, False):
+                        continue
+                self.recover(error, raw, pages)
             except BaseException:
                 if txn is not None:
                     txn.abort()
                 raise
         raise DataStoreError(f"{self._path} has been opened anew {_RETRIES_MAX} times in one call")
 
+    def _patience(self, is_removal: bool) -> Iterator[bool]:
+        """What to do before it is believed that LMDB has no page: freed ones may be used after
+        one more commit, and when nobody reads any more who began before they were freed."""
+        deadline_s = time.monotonic() + (_REMOVAL_WAITS_S if is_removal else _PUT_WAITS_S)
+        pause_s = 0.000_5
+        self._advance()
+        yield True
+        while self._is_read() and time.monotonic() < deadline_s:
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, 0.05)
+            self._advance()
+            yield True
+
     def _advance(self) -> None:
-        """Commit something: pages that the last transaction freed may be used from then on."""
+        """Commit something."""
         txn = None
         try:
             txn = self.begin(None, None, True)
@@ -209,6 +226,13 @@ class Environment:
         except lmdb.Error:
             if txn is not None:
                 txn.abort()
+
+    def _is_read(self) -> bool:
+        """Whether any process is inside a read transaction, after the dead were removed."""
+        raw = self._raw_now()
+        raw.reader_check()
+        lines = raw.readers().splitlines()[1:]
+        return any(line.split()[-1] != "-" for line in lines if line.strip())
 
     def read(self, work: Callable[[Transaction], _T], views: bool = False) -> _T:
         """Do some work in a read transaction; it may be done more than once."""
@@ -285,7 +309,7 @@ class Environment:
         """
         with self._gate:
             if self._is_closed:
-                self._refuse()
+                _refuse(self.home.path)
             if raw is None or raw is not self._raw:
                 return  # opened anew meanwhile
             is_full = isinstance(error, lmdb.ReadersFullError | lmdb.MapFullError)
@@ -356,3 +380,7 @@ class Environment:
             f"{free * PAGE_BYTES} more are left of {limit}; delete something, give a larger "
             "total_mem=, or choose a directory with more room with directory= or ALAMO_DATA_DIR"
         )
+
+
+def _refuse(path: str, *_: Any) -> NoReturn:
+    raise UsageError(f"this process has closed {path}")

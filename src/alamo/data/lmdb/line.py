@@ -219,7 +219,7 @@ class Line:
         try:
             reference = self.buffers.store(shard, buffers, None)
         except QueueFullError:
-            if not self.buffers.sweep():
+            if not self.buffers.make_room():
                 raise
             reference = self.buffers.store(shard, buffers, None)
         return Record(head, reference, is_head_apart).encode(), reference

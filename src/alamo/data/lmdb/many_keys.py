@@ -57,25 +57,20 @@ class ManyKeys(Handle):
         return is_stored
 
     def pop_any(self) -> Entry | None:
-        while True:
-            found: list[Record] = []
+        taken = self._dict.take(self._any)
+        if taken is None:
+            return None
+        key, record, value = taken
+        return Entry(key, record.kept, value)
 
-            def remove(txn: Transaction, after: After) -> Record | None:
-                self._dict.purge(txn, after)
-                cursor = txn.cursor()
-                if not cursor.set_range(FIRST_KEY):
-                    return None
-                stored = cursor.key()
-                cursor.close()
-                key = parse(txn.get(stored)).key or stored
-                record = self._dict.remove(txn, key, after)
-                found[:] = [] if record is None else [record._replace(key=key)]  # noqa: B023
-                return record
-
-            record, value = self._dict.take(remove)
-            if record is None:
-                return None
-            return Entry(found[0].key, record.kept, value)
+    def _any(self, txn: Transaction, after: After) -> bytes | None:
+        self._dict.purge(txn, after)
+        cursor = txn.cursor()
+        if not cursor.set_range(FIRST_KEY):
+            return None
+        stored, found = cursor.item()
+        cursor.close()
+        return parse(found).key or bytes(stored)
 
     def count(self) -> int:
         self._purge()

@@ -23,6 +23,7 @@ from alamo.data.lmdb.files import PAGE_BYTES
 from alamo.data.lmdb.records import MARK, Record, Reference, parse, table_key
 from alamo.data.lmdb.transaction import After, WriteTransaction
 from alamo.data.lmdb.waiters import Waiters
+from alamo.data.packing import APART_MIN_BYTES
 from alamo.data.store import Packed
 from alamo.errors import DDictFrozenError, DDictFullError
 
@@ -33,7 +34,7 @@ _EXPIRIES: Final = "expiries"
 _WHEN: Final = struct.Struct(">d")  # positive, so its bytes sort as the numbers do
 _PURGED_MAX: Final = 1000
 #: Heads from here on lie with the buffers, so that records stay small.
-HEAD_MAX_BYTES: Final = 64 * 1024
+HEAD_MAX_BYTES: Final = APART_MIN_BYTES
 _BATCH: Final = 1000
 _BATCH_BYTES: Final = 4 << 20
 #: The first key that is no table's name.
@@ -183,26 +184,36 @@ class OpenDict:
             inside.after.doomed.append(reference)
 
     def take(
-        self, remove: Callable[[Transaction, After], Record | None]
-    ) -> tuple[Record | None, Packed]:
-        """Remove a record, and copy its value out before its buffers go."""
-        inside = self.inside()
-        doomed: list[Reference] = []
+        self, choose: Callable[[Transaction, After], bytes | None]
+    ) -> tuple[bytes, Record, Packed] | None:
+        """Remove an entry; returns its key, its record and its value.
 
-        def take(txn: Transaction, after: After) -> Record | None:
-            doomed.clear()
-            start = len(after.doomed)
-            record = remove(txn, after)
-            if inside is None:
-                doomed[:] = after.doomed[start:]
-                del after.doomed[start:]
-            return record
+        Buffers are copied before their record goes: afterwards a sweep may be faster.
 
-        record = self.change(take, 0, is_removal=True)
-        value = None if record is None else self.value_of(record)
-        for reference in doomed:
-            self.buffers.remove(reference)
-        return record, value or (b"", ())
+        Args:
+            choose: gives the key, ``None`` for no entry.
+        """
+        seen: tuple[Record, Packed] | None = None
+
+        def take(txn: Transaction, after: After) -> tuple[bytes, Record, bool] | None:
+            key = choose(txn, after)
+            record = None if key is None else self.find(txn, key)
+            if key is None or record is None:
+                return None
+            may_go = record.reference is None or (seen is not None and seen[0] == record)
+            if may_go:
+                self.remove(txn, key, after)
+            return key, record, may_go
+
+        while True:
+            taken = self.change(take, 0, is_removal=True)
+            if taken is None:
+                return None
+            key, record, is_gone = taken
+            if is_gone:
+                return key, record, seen[1] if seen is not None else (record.head, ())
+            value = self.value_of(record)
+            seen = None if value is None else (record, value)
 
     # -- one record, inside a write transaction --
 
@@ -313,7 +324,7 @@ class OpenDict:
         try:
             reference = self.buffers.store(shard, buffers, self.inside())
         except DDictFullError:
-            if self.inside() is not None or not self.buffers.sweep():
+            if self.inside() is not None or not self.buffers.make_room():
                 raise
             reference = self.buffers.store(shard, buffers, None)
         return head, reference, is_head_apart

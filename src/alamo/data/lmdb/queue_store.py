@@ -115,6 +115,9 @@ class EmbeddedQueueStore(QueueStore):
             "made_by": about.creator[0],
         }
 
+    def let_go(self) -> None:
+        self._home.unkeep()
+
     def close(self) -> None:
         if not self._is_closed:
             self._is_closed = True

@@ -2,7 +2,7 @@
 
     address     a URL, taken apart; what of it may be shown
     servers     one server or a cluster: sends a command to where its bucket lies
-    functions   the library of functions that the servers run (functions.lua)
+    functions   the library of functions that the servers run, in lua/
     records     how an entry is written as one field of a hash
     life        who has a store open, and who removes it
     dict_store  DictStore; transactions.py: its transactions

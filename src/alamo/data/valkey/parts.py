@@ -46,7 +46,7 @@ def remove(servers: Servers, base: bytes, reference: Reference) -> None:
 
 
 def _names(base: bytes, reference: Reference) -> list[bytes]:
-    """As ``part_names`` in functions.lua has them."""
+    """As ``part_names`` in lua/common.lua has them."""
     return [b"%b:%b:%d" % (base, reference.id.encode(), n) for n in range(reference.number)]
 
 

@@ -87,6 +87,7 @@ class Servers:
 
         Args:
             base: the key that says where; it is in the command too.
+            command: its name and arguments, or all of it packed already.
             again: it may be sent again when the connection is lost before its reply has come, as
                 it does no harm when it is executed twice.
 
@@ -110,7 +111,10 @@ class Servers:
             node.idle.append((connection, used_s))
             return self.exchange(base, [command], again)[0]
         try:
-            connection.send_command(*command)
+            if len(command) == 1:
+                connection.send_packed_command(command)
+            else:
+                connection.send_command(*command)
             reply = connection.read_response()
         except CLIENT_ERRORS as error:
             if not isinstance(error, redis.ResponseError):
@@ -306,18 +310,20 @@ class Servers:
         lost: redis.RedisError | None = None
         for host, port in self.address.hosts or [("", 0)]:
             where = {"host": host, "port": port} if host else {}
-            client = redis.Redis(**where, db=self.address.db, **arguments)
+            client = redis.Redis(**where, **arguments)
             try:
                 facts = client.info()
             except (redis.ConnectionError, redis.TimeoutError) as error:
                 lost = error
                 continue
+            finally:
+                client.close()
             self._check(facts)
             if self.is_cluster:
                 hosts = [ClusterNode(*host) for host in self.address.hosts]
                 self._cluster = RedisCluster(startup_nodes=hosts, **arguments)
-                client.close()
             else:
+                client = redis.Redis(**where, db=self.address.db, **arguments)
                 node = Node(client.connection_pool)
                 self._nodes = {node.name: node}
             return
@@ -344,8 +350,10 @@ class Servers:
                 f"the URL says cluster={int(address.cluster)}, but {address.place} "
                 + ("is one" if is_cluster else "is none")
             )
-        if is_cluster and address.db:
-            raise UsageError(f"{address.place}: a cluster has no other database than 0")
+        if is_cluster and (address.db or address.socket_path):
+            raise UsageError(
+                f"{address.place} is a cluster: it is reached by host and port, as database 0"
+            )
         self.is_cluster = is_cluster
 
     # -- forks and the end --
