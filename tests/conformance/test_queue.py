@@ -63,7 +63,7 @@ def ended(thread: threading.Thread) -> bool:
         b"\x00\xff" * 100_000,
         bytearray(b"array"),
         (1, "two", [3.0, {4: None}]),
-        {"set": {1, 2}, "frozen": frozenset("ab")},
+        {"set": {1, 2}, "frozen": frozenset("a")},  # one, as its repr has no order
         list(range(50_000)),
         fractions.Fraction(1, 3),
         Exception("as a value"),

@@ -183,12 +183,13 @@ def test_when_a_lease_may_be_taken_back() -> None:
 
 
 def test_sizes_follow_the_pace() -> None:
-    assert leases.next_size(1, 1_000) == 2
+    assert leases.next_size(1, 100_000) == 10
     assert leases.next_size(64, 64_000) == 64
     assert leases.next_size(8, leases.LENGTH_NS) == 4
     assert leases.next_size(1, leases.LENGTH_NS) == 1
     assert leases.next_size(64, 10**12) == 1
-    assert leases.next_size(1, 0) == 2
+    assert leases.next_size(1, 0) == 64
+    assert leases.next_size(0, 0) == 1
 
 
 def test_a_late_store_is_waited_for() -> None:

@@ -92,5 +92,4 @@ def next_size(handed_out: int, elapsed_ns: int) -> int:
         handed_out: how many it got last time.
         elapsed_ns: since then.
     """
-    at_its_pace = handed_out * LENGTH_NS // (2 * max(elapsed_ns, 1))
-    return max(1, min(at_its_pace, 2 * handed_out, MOST))
+    return max(1, min(handed_out * LENGTH_NS // (2 * max(elapsed_ns, 1)), MOST))

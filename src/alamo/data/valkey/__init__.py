@@ -16,7 +16,7 @@ a function may touch them all:
     ...:kept                        hash: encoded key -> the pickled key, where that is another
     ...:ttl                         sorted set: encoded key -> end in ms of the server's clock
     ...:parts                       hash: encoded key -> id, number and bytes of its parts
-    ...:<id of parts>:<n>           string: a part of a value above 64 MB
+    ...:<id of parts>:<n>           string: a part of a value above 256 KB
     ...:state                       "frozen" or "gone"
     ...:waits                       there while somebody waits for a key of this bucket
 

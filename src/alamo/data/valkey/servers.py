@@ -71,6 +71,7 @@ class Servers:
         self._lock = threading.RLock()
         self._cluster: Any = None
         self._nodes: dict[str, Node] = {}
+        self._primaries: list[Node] = []
         self._routes: dict[bytes, Node] = {}
         self.renewed: weakref.WeakSet[Any] = weakref.WeakSet()
         self._renew_s = time.monotonic() + _RENEW_S
@@ -266,13 +267,12 @@ class Servers:
         first = self.node_of(b"")
         if self._cluster is None:
             return [first]
-        slots = self._cluster.nodes_manager.slots_cache
-        firsts: dict[str, Node] = {}
-        for slot in sorted(slots):
-            primary = slots[slot][0]
-            if primary.name not in firsts:
-                firsts[primary.name] = self._node(primary)
-        return list(firsts.values())
+        with self._lock:
+            if not self._primaries:
+                slots = self._cluster.nodes_manager.slots_cache
+                primaries = {slots[slot][0].name: slots[slot][0] for slot in sorted(slots)}
+                self._primaries = [self._node(primary) for primary in primaries.values()]
+            return self._primaries
 
     def _route(self, base: bytes) -> Node:
         node = self._routes.get(base)
@@ -299,6 +299,7 @@ class Servers:
         """Have it looked up anew where things are: slots have moved, a replica has taken over."""
         with self._lock:
             self._routes = {}
+            self._primaries = []
             if self._cluster is not None:
                 with contextlib.suppress(*CLIENT_ERRORS):  # nobody knows yet
                     self._cluster.nodes_manager.initialize()
@@ -363,6 +364,7 @@ class Servers:
         self._lock = threading.RLock()
         self._cluster = None
         self._nodes = {}
+        self._primaries = []
         self._routes = {}
         self._renew_s = -math.inf
 
