@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import _servers
 from alamo import DDict, Queue
 from alamo.testing import memory_ddict, memory_queue
+from alamo.testing.stores import MemoryDictStore
 
 MakeDDict = Callable[..., DDict[Any, Any]]
 MakeQueue = Callable[..., Queue[Any]]
@@ -43,6 +45,19 @@ class Store:
     make_queue: MakeQueue
     capabilities: frozenset[str]
     around: Callable[[], AbstractContextManager[object]] = nullcontext
+
+
+class InMemory(DDict[Any, Any]):
+    """One in this process, made as a dict is."""
+
+    def __init__(self, *data: Any) -> None:
+        self._start(MemoryDictStore.make(), None, False, None)
+        self.update(*data)
+
+
+def fill_from(d: DDict[Any, Any], path: Path) -> None:
+    """What ``DDict.restore`` does, for a dictionary that is there."""
+    d._store.restore(str(path))
 
 
 class Remote:

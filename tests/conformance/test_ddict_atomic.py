@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from _stores import MakeDDict
+from _stores import MakeDDict, fill_from
 
 import _work as work
 from alamo import DDict, DDictConflictError, DDictError, DDictFrozenError, UsageError
@@ -252,7 +252,7 @@ def test_a_checkpoint_is_restored(make_ddict: MakeDDict, tmp_path: Path) -> None
     d.checkpoint(path)
     d["after"] = 1
     new = make_ddict()
-    new._store.restore(str(path))
+    fill_from(new, path)
     assert new == values
     assert {type(key) for key in new} == {bool, str, tuple}
     assert [entry.name for entry in tmp_path.iterdir()] == ["checkpoint"]

@@ -9,8 +9,9 @@ import importlib.util
 import unittest
 from typing import Any
 
+from _stores import InMemory
+
 from alamo import DDict
-from alamo.testing.stores import MemoryDictStore
 
 REASON = "this Python ships no test.mapping_tests"
 
@@ -48,14 +49,6 @@ def find(name: str) -> Any:
     if not has_tests():
         return object
     return getattr(importlib.import_module("test.mapping_tests"), name)
-
-
-class InMemory(DDict[Any, Any]):
-    """One in this process, made as a dict is."""
-
-    def __init__(self, *data: Any) -> None:
-        self._start(MemoryDictStore.make(), None, False, None)
-        self.update(*data)
 
 
 @unittest.skipUnless(has_tests(), REASON)

@@ -106,7 +106,7 @@ def add_one(d: DDict[Any, Any], i: int) -> int:
 @pytest.fixture
 def shared(make_ddict: MakeDDict, batch: Batch, request: pytest.FixtureRequest) -> DDict[Any, Any]:
     """A DDict that the tasks of this engine can open."""
-    here = request.getfixturevalue("engine").name == "inline"
+    here = "processes" not in request.getfixturevalue("engine").capabilities
     if not here and "handles" not in request.getfixturevalue("store").capabilities:
         pytest.skip("tasks run in other processes, where a handle of this store does not open")
     return make_ddict({0: 0})

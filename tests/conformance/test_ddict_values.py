@@ -25,7 +25,7 @@ def _refuse() -> Any:
     raise ImportError("no such thing here")
 
 
-LARGE = 70_000
+LARGE = 300_000
 
 VALUES = [
     None,

@@ -20,7 +20,7 @@ from alamo import DDict
 from alamo.data import home
 
 KILLS = [20, pytest.param(200, marks=pytest.mark.soak)]
-LARGE = 30_000  # numbers of 8 bytes, so that the array lies apart
+LARGE = 50_000  # numbers of 8 bytes, so that the array lies apart
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_orphans_are_swept_while_others_write(d: DDict[Any, Any]) -> None:
 
     def leave() -> None:
         for _ in range(100):
-            buffers.store(shard, [bytes(70_000)], None)
+            buffers.store(shard, [bytes(400_000)], None)
 
     with children.child(leave):
         pass

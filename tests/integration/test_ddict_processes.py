@@ -272,7 +272,9 @@ def test_a_timeout_in_a_task_is_the_tasks_error(d: DDict[Any, Any], batch: Batch
 
 def test_an_idle_worker_lets_go_of_what_its_tasks_had(d: DDict[Any, Any]) -> None:
     d[0] = np.ones(100_000)
-    place = d.stats()["place"]
+    place = d.stats().get("place")
+    if place is None:
+        pytest.skip("this store maps no files")
     with Batch(num_workers=1) as one:
         pid = one.function(_ddict.pid_with, d, 0).run()
         maps = Path(f"/proc/{pid}/maps")

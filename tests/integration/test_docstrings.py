@@ -7,6 +7,8 @@ import importlib
 
 import pytest
 
+import _servers
+
 MODULES = [
     "alamo.batch.array_task",
     "alamo.batch.array_view",
@@ -29,11 +31,14 @@ MODULES = [
     "alamo.testing.inline",
     "alamo.testing.queue_stores",
     "alamo.testing.stores",
+    "alamo.testing.valkey",
 ]
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples(name: str) -> None:
+    if name == "alamo.testing.valkey":
+        _servers.need_server()
     found = doctest.testmod(importlib.import_module(name))
     assert found.attempted
     assert not found.failed

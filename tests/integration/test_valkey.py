@@ -220,6 +220,18 @@ def test_values_in_parts(server: Any) -> None:
     assert keys_of(server) == before
 
 
+def test_what_a_killed_writer_of_a_large_value_leaves_goes_by_itself(server: Any) -> None:
+    with DDict(url=server.url) as d, server.client() as client:
+        store: Any = d._store
+        names = store._buckets.of(b"sa")
+        written = store._values.write(names[0], (b"\x02", (b"x" * (65 << 20),)), False)
+        # Here it is killed.
+        written_parts = [key for key in keys_of(server) if key.count(b":") == 3]
+        assert len(written_parts) == 2
+        assert all(0 < client.ttl(key) <= 3600 for key in written_parts)
+        store._values.discard([(names[0], written)])
+
+
 def test_large_messages(server: Any) -> None:
     before = keys_of(server)
     large = b"1" * (70 << 20)

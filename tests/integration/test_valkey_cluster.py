@@ -69,7 +69,7 @@ def test_one_server_of_a_cluster_is_enough_to_find_the_others(cluster: Cluster) 
         assert pickle.loads(pickle.dumps(d)) == d
     with pytest.raises(UsageError, match="is one"):
         DDict(url=url + "?cluster=0")
-    with pytest.raises(DataStoreError, match="DB index"):
+    with pytest.raises(UsageError, match="database 0"):
         DDict(url=url + "/1")
 
 

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from alamo.data.packing import lend, pack, type_name, unpack
+from alamo.data.packing import APART_MIN_BYTES, lend, pack, type_name, unpack
 from alamo.errors import SerializationError
-from alamo.protocol.blocks import BUFFER_MIN_BYTES
 
 
 def through_a_store(value: Any) -> Any:
@@ -21,16 +20,16 @@ def through_a_store(value: Any) -> Any:
     return unpack(head, [bytearray(buffer) for buffer in buffers])
 
 
-@pytest.mark.parametrize("size", [0, 1, BUFFER_MIN_BYTES - 1, BUFFER_MIN_BYTES, 300_000])
+@pytest.mark.parametrize("size", [0, 1, APART_MIN_BYTES - 1, APART_MIN_BYTES, 300_000])
 def test_heads_are_small_and_nothing_large_is_copied(size: int) -> None:
     data = b"x" * size
     for value in (data, "x" * size, [data, data], np.zeros(size, np.uint8), [1] * size):
         head, buffers = pack(value)
-        assert len(head) <= BUFFER_MIN_BYTES
+        assert len(head) <= APART_MIN_BYTES
         got = through_a_store(value)
         assert type(got) is type(value)
         assert np.array_equal(got, value) if isinstance(value, np.ndarray) else got == value
-        if isinstance(value, bytes) and size >= BUFFER_MIN_BYTES:
+        if isinstance(value, bytes) and size >= APART_MIN_BYTES:
             assert buffers[0] is value
 
 
@@ -55,7 +54,7 @@ def test_a_large_pickle_with_buffers_of_its_own() -> None:
 
 
 def test_what_is_lent_is_not_copied() -> None:
-    large = b"x" * 100_000
+    large = b"x" * 400_000
     view = lend(*pack(large))
     assert view.readonly
     assert view.obj is large

@@ -18,6 +18,7 @@ RANKS = {
     "alamo.linux": 0,  # system calls; the core may not use it, see PURE
     "alamo.sizes": 0,
     "alamo.deadlines": 1,
+    "alamo.leaving": 1,  # what is let go of when the interpreter ends
     "alamo.lingering": 1,  # what a worker keeps open from task to task
     "alamo.cgroups": 0,  # what limits leave of the machine
     "alamo.core": 1,

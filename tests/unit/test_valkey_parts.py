@@ -121,7 +121,8 @@ def test_a_value_comes_back_from_its_record(value: Any, ttl: bool) -> None:
     assert records.has_ttl(record) is ttl
     found, copies = records.value_of(record)
     assert (found, tuple(map(bytes, copies))) == value
-    assert not any(memoryview(copy).readonly for copy in copies)
+    if head != b"\x02":  # of which bytes are made
+        assert not any(memoryview(copy).readonly for copy in copies)
 
 
 def test_tokens_tell_equal_values_apart() -> None:
@@ -143,7 +144,7 @@ def test_parts_are_of_one_size_and_make_up_the_value(monkeypatch: pytest.MonkeyP
     assert reference.number == len(cut)
     assert reference.size == sum(map(len, cut))
     assert records.reference_of(records.in_parts(reference)) == reference
-    found, copies = records.read_body(memoryview(bytearray(b"".join(cut))))
+    found, copies = records.read_body(bytearray(b"".join(cut)))
     assert (found, tuple(map(bytes, copies))) == (b"\x80head", buffers)
 
 

@@ -8,6 +8,8 @@ import sys
 import weakref
 from typing import TYPE_CHECKING
 
+from alamo import leaving  # noqa: F401  registered before, so that it is called after
+
 if TYPE_CHECKING:
     from alamo.batch.batch import Batch
 

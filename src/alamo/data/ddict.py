@@ -115,7 +115,7 @@ class DDict(AtomicMapping[K, V]):
         """Read a value in place: its large arrays are not copied, and are read-only.
 
         They must not be used after the block, nor kept: their memory is somebody else's then.
-        ``bytes`` of 64 KiB and more come as a memoryview.  A long block keeps the space of
+        ``bytes`` of 256 KiB and more come as a memoryview.  A long block keeps the space of
         what is overwritten meanwhile, by all processes, from being used again.
 
         Raises:

@@ -85,18 +85,12 @@ def sweep(parent: str, own: Container[str]) -> list[str]:
 def remove_if_left(path: str) -> bool:
     """Remove a home if nobody has it open."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with _locked(_open_directory(path), fcntl.LOCK_EX | fcntl.LOCK_NB) as fd:
+            if not is_at(path, os.fstat(fd)):
+                return False
+            remove(path)
     except OSError:
         return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not is_at(path, os.fstat(fd)):
-            return False
-        remove(path)
-    except OSError:
-        return False
-    finally:
-        os.close(fd)
     return True
 
 
@@ -117,7 +111,7 @@ def hold(path: str) -> int:
         Gone: there is none.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = _open_directory(path)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise gone(path) from error
     except PermissionError as error:
@@ -132,17 +126,51 @@ def hold(path: str) -> int:
     return fd
 
 
+def _open_directory(path: str) -> int:
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
 @contextmanager
 def locked_file(path: str) -> Iterator[None]:
+    """Be the only one, of all threads of all processes, who has locked a file.
+
+    Raises:
+        Gone: it is not there.
+    """
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError as error:
         raise gone(os.path.dirname(path)) from error
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+    with _locked(fd, fcntl.LOCK_EX):
         yield
+
+
+@contextmanager
+def _locked(fd: int, how: int) -> Iterator[int]:
+    """Hold a lock, and close the descriptor.
+
+    A child that another thread forks meanwhile has the lock too: to unlock it is to unlock it
+    for both, and should this process be killed before, the child must not hold it.
+    """
+    _locks.add(fd)
+    try:
+        fcntl.flock(fd, how)
+        yield fd
     finally:
+        fcntl.flock(fd, fcntl.LOCK_UN)
+        _locks.discard(fd)
         os.close(fd)
+
+
+def _after_fork_in_child() -> None:
+    for fd in _locks:
+        os.close(fd)
+    _locks.clear()
+
+
+#: Descriptors that are locked for a moment.
+_locks: set[int] = set()
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def write_file(path: str, content: bytes) -> None:

@@ -17,7 +17,6 @@ had open stays until they have ended too.
 
 from __future__ import annotations
 
-import atexit
 import errno
 import hashlib
 import os
@@ -33,7 +32,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
-from alamo import linux
+from alamo import leaving, linux
 from alamo.data import directories
 from alamo.data.directories import DIRECTORY_VARIABLE, Gone
 from alamo.errors import DataStoreError, UsageError
@@ -370,5 +369,5 @@ def _leave_at_end_of_child(_: object) -> None:
     util.Finalize(None, _leave_all, exitpriority=0)
 
 
-atexit.register(_leave_all)
+leaving.at_last(_leave_all)
 os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -17,13 +17,16 @@ from __future__ import annotations
 import pickle
 import pickletools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from alamo.data.store import Packed
-from alamo.protocol.blocks import BUFFER_MIN_BYTES, raw_views
+from alamo.protocol.blocks import raw_views
 from alamo.protocol.pickling import ATOMS, ATOMS_PROTOCOL, dump
 
-__all__ = ["lend", "pack", "type_name", "unpack"]
+__all__ = ["APART_MIN_BYTES", "lend", "pack", "type_name", "unpack"]
+
+#: What is larger stands apart.  Below it, copying a value twice costs less than a record more.
+APART_MIN_BYTES: Final = 256 * 1024
 
 _LARGE_BYTES = b"\x02"
 _LARGE_HEAD = b"\x03"
@@ -35,7 +38,7 @@ _loads = pickle.loads
 
 
 def pack(value: Any) -> Packed:
-    """Bring a value into its stored form.  Buffers of 64 KiB and more stand apart, not copied.
+    """Bring a value into its stored form.  Buffers of 256 KiB and more stand apart, not copied.
 
     Raises:
         SerializationError: it cannot be pickled.
@@ -44,7 +47,7 @@ def pack(value: Any) -> Packed:
     """
     kind = value.__class__
     if kind is bytes:
-        if len(value) < BUFFER_MIN_BYTES:
+        if len(value) < APART_MIN_BYTES:
             return b"\x00" + value, ()
         return _LARGE_BYTES, (value,)
     if kind in _NUMBERS:
@@ -56,10 +59,10 @@ def pack(value: Any) -> Packed:
         except UnicodeEncodeError:  # a lone surrogate: pickle can do it
             head = _dumps(value, ATOMS_PROTOCOL)
     else:
-        head, found = dump(value)
+        head, found = dump(value, apart_bytes=APART_MIN_BYTES)
         if found:
             buffers = raw_views(found)
-    if len(head) >= BUFFER_MIN_BYTES:
+    if len(head) >= APART_MIN_BYTES:
         return _LARGE_HEAD, (head, *buffers)
     return head, buffers
 

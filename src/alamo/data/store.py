@@ -25,7 +25,7 @@ __all__ = ["DictStore", "Entry", "Packed", "QueueStore", "Seen", "Watch"]
 
 
 #: A value in its stored form: (head, buffers); :mod:`alamo.data.packing` makes and reads it.
-#: The head is bytes, a form byte and a payload, as a rule below 64 KiB.  The buffers are
+#: The head is bytes, a form byte and a payload, as a rule below 256 KiB.  The buffers are
 #: the large pieces that stand apart from it: flat and bytes-like, so that ``len`` counts bytes.
 #: Going in they may be read-only; what comes out is a copy that may be written to, except inside
 #: ``borrow``.  A plain tuple, for it is made at every put and get.
@@ -315,7 +315,7 @@ class QueueStore(ABC):
     def handle(self) -> Any:
         """What a pickled Queue carries, as ``DictStore.handle``."""
 
-    def let_go(self) -> None:  # noqa: B027
+    def let_go(self) -> None:  # noqa: B027  # most stores keep nothing
         """If this process has made the queue, it keeps it no longer than its objects are there."""
 
     @abstractmethod

@@ -34,12 +34,15 @@ _native: weakref.WeakSet[type] = weakref.WeakSet()
 _foreign: weakref.WeakSet[type] = weakref.WeakSet()
 
 
-def dump(value: Any, parts: Parts | None = None) -> tuple[bytes, list[PickleBuffer]]:
-    """Pickle a value; buffers of 64 KiB and more come out of band.
+def dump(
+    value: Any, parts: Parts | None = None, apart_bytes: int = BUFFER_MIN_BYTES
+) -> tuple[bytes, list[PickleBuffer]]:
+    """Pickle a value; large buffers come out of band.
 
     Args:
         parts: what stands for classes and functions that travel by value; they are all there
             in the pickle without it.
+        apart_bytes: buffers from this size on are large.
 
     Raises:
         SerializationError: neither pickle nor cloudpickle can do it.
@@ -47,7 +50,7 @@ def dump(value: Any, parts: Parts | None = None) -> tuple[bytes, list[PickleBuff
     buffers: list[PickleBuffer] = []
 
     def in_band(buffer: PickleBuffer) -> bool:
-        if buffer.raw().nbytes < BUFFER_MIN_BYTES:
+        if buffer.raw().nbytes < apart_bytes:
             return True
         buffers.append(buffer)
         return False

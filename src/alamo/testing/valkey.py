@@ -132,6 +132,12 @@ def valkey_server(*settings: str, password: str | None = None) -> Iterator[Serve
         DataStoreError: it does not start.
 
     Cost: 0.1 s.
+
+    Example:
+        >>> from alamo import DDict
+        >>> with valkey_server() as server, DDict({"a": 1}, url=server.url) as d:
+        ...     d.fetch_add("a"), d["a"]
+        (1, 2)
     """
     with _directory() as directory, _running(directory, settings, password) as server:
         yield server
@@ -152,6 +158,13 @@ def valkey_cluster(
         UsageError, DataStoreError: as :func:`valkey_server`.
 
     Cost: 1 to 3 s.
+
+    Example:
+        >>> from alamo import DDict
+        >>> with valkey_cluster() as cluster, DDict(url=cluster.url) as d:
+        ...     d.update({"{mesh}x": 1, "{mesh}y": 2})
+        ...     d.stats()["shards"], len({d.which_shard(key) for key in d})
+        (3, 1)
     """
     with ExitStack() as stack:
         directory = stack.enter_context(_directory())

@@ -25,7 +25,6 @@ from alamo.data.lmdb.control import ALLOCATED
 from alamo.data.lmdb.files import (
     PAGE_BYTES,
     MetaPages,
-    inherit,
     keep_for_ever,
     make_lock_file,
     open_file,
@@ -152,7 +151,7 @@ class Environment:
         self._gate = threading.RLock()
         self.holders = 0
         if not self._is_closed and self._raw is not None:
-            inherit(self._raw, self._path)
+            keep_for_ever(self._raw)
             self._raw = None
             self.begin = self._begin_anew
 

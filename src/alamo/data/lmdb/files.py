@@ -25,9 +25,6 @@ _READERS_MAX: Final = 512
 _LOCK_FILE_BYTES: Final = 9 * 4096
 _GLANCES_MAX: Final = 1000
 
-#: Paths of environments that were open when this process was forked.
-_inherited: set[str] = set()
-
 
 def make_lock_file(path: str) -> None:
     """Make the lock file of a new environment.
@@ -50,10 +47,11 @@ def open_file(path: str, map_bytes: int, tables_max: int) -> lmdb.Environment:
     Raises:
         lmdb.Error, OSError: it cannot be opened.
     """
-    if path not in _inherited:
+    if not _is_child:
         return _open(path, map_bytes, tables_max)
     # The binding refuses to open a file twice in a process, for the locks of the first one would
-    # go with the second.  A child of a fork has inherited the environment, but no locks.
+    # go with the second.  A child of a fork has inherited environments, or the opening of one that
+    # another thread of its parent was about, but no locks.
     known = _envid.env_keys
     _envid.env_keys = lambda path, subdir: ()
     try:
@@ -81,18 +79,13 @@ def _open(path: str, map_bytes: int, tables_max: int) -> lmdb.Environment:
     )
 
 
-def inherit(opened: lmdb.Environment, path: str) -> None:
-    """In the child of a fork: leave an environment to the parent for ever.
-
-    To close it would end the transactions in it, which frees the slots of the parent's readers,
-    and it would wait for threads of the parent that are not here.
-    """
-    keep_for_ever(opened)
-    _inherited.add(path)
-
-
 def keep_for_ever(opened: lmdb.Environment) -> None:
-    """Have an environment never closed, not even when the interpreter ends."""
+    """Have an environment never closed, not even when the interpreter ends.
+
+    For threads that may be inside then; and for what the child of a fork has inherited: to close it
+    would end the transactions in it, which frees the slots of the parent's readers, and would wait
+    for threads of the parent that are not here.
+    """
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(opened))
 
 
@@ -168,3 +161,13 @@ class MetaPages:
         if self._are_known:
             return int(max(self.words[LAST_PAGE + 1], self.words[OTHER_LAST_PAGE + 1]))
         return 0
+
+
+def _after_fork_in_child() -> None:
+    global _is_child
+    _is_child = True
+
+
+#: This process has been forked from one that had this module.
+_is_child = False
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -58,8 +58,8 @@ class Handle(DictStore):
         """Make a dictionary, or open the one of that name; see :func:`make_home`."""
         if total_mem is not None and total_mem < _TOTAL_MIN_BYTES:
             raise UsageError(
-                f"total_mem={total_mem} is too small for a DDict, which takes half a MiB when it "
-                f"is empty: give at least {_TOTAL_MIN_BYTES} bytes"
+                f"total_mem={total_mem} is too small for a DDict, which takes most of a MiB when "
+                f"it is empty: give at least {_TOTAL_MIN_BYTES} bytes"
             )
         home = make_home(
             "ddict",

@@ -22,6 +22,8 @@ class ManyKeys(Handle):
 
     def put_many(self, entries: Iterable[Entry], ttl_s: float | None = None) -> None:
         entries = list(entries)  # what makes them may take its time
+        if not entries:
+            return
         expires_s = 0.0 if ttl_s is None else time.time() + ttl_s
         while not self._put_all(entries, expires_s):
             pass

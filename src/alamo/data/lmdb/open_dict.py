@@ -23,6 +23,7 @@ from alamo.data.lmdb.files import PAGE_BYTES
 from alamo.data.lmdb.records import MARK, Record, Reference, parse, table_key
 from alamo.data.lmdb.transaction import After, WriteTransaction
 from alamo.data.lmdb.waiters import Waiters
+from alamo.data.packing import APART_MIN_BYTES
 from alamo.data.store import Packed
 from alamo.errors import DDictFrozenError, DDictFullError
 
@@ -33,7 +34,7 @@ _EXPIRIES: Final = "expiries"
 _WHEN: Final = struct.Struct(">d")  # positive, so its bytes sort as the numbers do
 _PURGED_MAX: Final = 1000
 #: Heads from here on lie with the buffers, so that records stay small.
-HEAD_MAX_BYTES: Final = 64 * 1024
+HEAD_MAX_BYTES: Final = APART_MIN_BYTES
 _BATCH: Final = 1000
 _BATCH_BYTES: Final = 4 << 20
 #: The first key that is no table's name.

@@ -14,12 +14,13 @@ from typing import Final
 from alamo.data.home import Home
 from alamo.data.lmdb.control import ALLOCATED, ENVIRONMENTS_MAX
 from alamo.data.lmdb.files import PAGE_BYTES
+from alamo.data.packing import APART_MIN_BYTES
 
 #: Pages at the end that only what makes room may use: a delete copies the path to its page.
 RESERVE_PAGES: Final = 64
 #: Pages that putting a small value may take: the value, the path to it and its splits.
-SMALL_PAGES: Final = 40
-_FIRST_PAGES: Final = 128
+SMALL_PAGES: Final = APART_MIN_BYTES // PAGE_BYTES + 24
+_FIRST_PAGES: Final = RESERVE_PAGES + SMALL_PAGES + 40
 _STEP_MIN_PAGES: Final = 256
 #: Values may not take the last of what there is: their records need some of it.
 _LEFT_FOR_RECORDS: Final = 16

@@ -2,7 +2,7 @@
 
     address     a URL, taken apart; what of it may be shown
     servers     one server or a cluster: sends a command to where its bucket lies
-    functions   the library of functions that the servers run (functions.lua)
+    functions   the library of functions that the servers run, in lua/
     records     how an entry is written as one field of a hash
     life        who has a store open, and who removes it
     dict_store  DictStore; transactions.py: its transactions
@@ -16,7 +16,7 @@ a function may touch them all:
     ...:kept                        hash: encoded key -> the pickled key, where that is another
     ...:ttl                         sorted set: encoded key -> end in ms of the server's clock
     ...:parts                       hash: encoded key -> id, number and bytes of its parts
-    ...:<id of parts>:<n>           string: a part of a value above 64 MB
+    ...:<id of parts>:<n>           string: a part of a value above 256 KB
     ...:state                       "frozen" or "gone"
     ...:waits                       there while somebody waits for a key of this bucket
 

@@ -16,7 +16,7 @@ from alamo.data.valkey.buckets import Names
 from alamo.data.valkey.commit import KEEP_TTL, Write, commit
 from alamo.data.valkey.failures import Refusal
 from alamo.data.valkey.functions import function
-from alamo.data.valkey.life import Life
+from alamo.data.valkey.life import Life, refuse_limit
 from alamo.data.valkey.nodes import is_here
 from alamo.data.valkey.records import has_ttl, is_plain, token_of
 from alamo.data.valkey.requests import Requests
@@ -65,8 +65,8 @@ class ValkeyDictStore(DictStore):
         self._servers = servers
         self._life = life
         self._buckets = life.buckets
-        self._values = Values(servers)
         self._requests = Requests(self._buckets, f"the dictionary {self.id}", DDictFullError)
+        self._values = Values(self._requests)
         self._transactions: dict[int, Transaction] = {}
         self._popped = 0
         self._finalizer = weakref.finalize(self, life.close)
@@ -81,11 +81,7 @@ class ValkeyDictStore(DictStore):
             UsageError: the URL is none, or ``total_mem`` is given.
             DataStoreError: no server can be reached there.
         """
-        if total_mem is not None:
-            raise UsageError(
-                "total_mem limits memory of this machine; a server's is limited by its own "
-                "setting 'maxmemory'"
-            )
+        refuse_limit(total_mem)
         servers = Servers.of(Address.parse(url))
         count = _BUCKETS_OF_CLUSTER if servers.is_cluster else _BUCKETS
         return cls(servers, Life.make(servers, "ddict", name, {"buckets": str(count)}))
@@ -342,6 +338,7 @@ class ValkeyDictStore(DictStore):
             "shards": len(self._servers.nodes()),
             "bytes_used": sum(self._requests.call_all(_USAGE)),
             "buckets": len(self._buckets.names),
+            "place": self.place,
         }
 
     def checkpoint(self, path: str) -> None:

@@ -64,7 +64,7 @@ def is_missing_function(error: Exception) -> bool:
 
 def failure(error: Exception, place: str) -> DataStoreError:
     """The error to raise when a command has failed for good."""
-    text = str(error)
+    text = str(error).rstrip(".")
     if isinstance(error, redis.AuthenticationError) or text.startswith(_LOGIN):
         return DataStoreError(
             f"{place} does not let us in: {text}. Give user and password in the URL, or "

@@ -12,7 +12,12 @@ from typing import Final
 
 __all__ = ["LIBRARY", "function"]
 
-_TEXT = resources.files("alamo.data.valkey").joinpath("functions.lua").read_text("utf-8")
+_FILES = resources.files("alamo.data.valkey") / "lua"
+#: One file after the other: each uses what those before it define.
+_TEXT = "\n".join(
+    (_FILES / name).read_text("utf-8")
+    for name in ("common.lua", "life.lua", "dict.lua", "queue.lua")
+)
 _VERSION = hashlib.sha256(_TEXT.encode()).hexdigest()[:8]
 
 #: For ``FUNCTION LOAD``.

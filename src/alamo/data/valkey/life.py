@@ -27,9 +27,9 @@ from alamo import linux
 from alamo.data.valkey.buckets import Buckets
 from alamo.data.valkey.functions import function
 from alamo.data.valkey.servers import PATIENCE_S, Servers
-from alamo.errors import AlamoError, DataStoreError
+from alamo.errors import AlamoError, DataStoreError, UsageError
 
-__all__ = ["Life"]
+__all__ = ["Life", "refuse_limit"]
 
 _FORMAT = "1"
 _LEASE_MS = 7 * 24 * 3600 * 1000
@@ -145,6 +145,19 @@ class Life:
         self.servers.change(self._about, "DEL", self._about, again=True)
         self.servers.change(self._open, "DEL", self._open, again=True)
         _remove(self.servers, self._kind, int(self.facts["buckets"]), self.id, in_use=True)
+
+
+def refuse_limit(total_mem: int | None) -> None:
+    """Refuse a limit that a server cannot keep for one store.
+
+    Raises:
+        UsageError: there is one.
+    """
+    if total_mem is not None:
+        raise UsageError(
+            "total_mem limits memory of this machine; a server's is limited by its own setting "
+            "'maxmemory'"
+        )
 
 
 def _about_names(id: str) -> tuple[bytes, bytes]:

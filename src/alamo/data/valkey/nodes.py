@@ -6,6 +6,7 @@ import functools
 import socket
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 import redis
@@ -13,7 +14,7 @@ import redis
 from alamo.data.valkey.failures import CLIENT_ERRORS
 from alamo.data.valkey.functions import LIBRARY
 
-__all__ = ["FRESH_S", "Node", "is_here", "is_open"]
+__all__ = ["FRESH_S", "Node", "is_here", "is_open", "packed", "packed_start"]
 
 #: A connection that was idle for longer may have been closed by the server or a router meanwhile.
 FRESH_S = 5.0
@@ -96,24 +97,34 @@ class Node:
 
 
 def pack(connection: Any, commands: list[tuple[Any, ...]]) -> list[Any]:
-    """Commands as they go over the wire.  A last argument that is a list is the pieces of one
-    large argument, which are sent from where they lie."""
-    if len(commands) > 1 and not any(type(command[-1]) is list for command in commands):
-        packed: list[Any] = connection.pack_commands(commands)
-        return packed
+    """Commands as they go over the wire.
+
+    One of a single argument is packed already.  A last argument that is a list is the pieces of
+    one large argument, which are sent from where they lie.
+    """
     pieces: list[Any] = []
     for command in commands:
-        if type(command[-1]) is not list:
+        if len(command) == 1:
+            pieces.append(command[0])
+        elif type(command[-1]) is not list:
             pieces += connection.pack_command(*command)
-            continue
-        *arguments, large = command
-        start = [b"*%d\r\n" % len(command)]
-        for argument in arguments:
-            text = argument if isinstance(argument, bytes) else str(argument).encode()
-            start.append(b"$%d\r\n%b\r\n" % (len(text), text))
-        start.append(b"$%d\r\n" % sum(len(piece) for piece in large))
-        pieces += [b"".join(start), *large, b"\r\n"]
+        else:
+            *arguments, large = command
+            size = sum(len(piece) for piece in large)
+            start = packed_start(arguments, 1) + b"$%d\r\n" % size
+            pieces += [start, *large, b"\r\n"]
     return pieces
+
+
+def packed_start(arguments: Sequence[Any], more: int) -> bytes:
+    """The beginning of a command that ``more`` packed arguments follow."""
+    return b"*%d\r\n" % (len(arguments) + more) + b"".join(map(packed, arguments))
+
+
+def packed(argument: Any) -> bytes:
+    """One argument of a command."""
+    text = argument if isinstance(argument, bytes) else str(argument).encode()
+    return b"$%d\r\n%b\r\n" % (len(text), text)
 
 
 def is_open(connection: Any) -> bool:

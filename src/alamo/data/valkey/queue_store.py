@@ -11,13 +11,13 @@ from typing import Any
 from alamo.data.store import Packed, QueueStore
 from alamo.data.valkey.address import Address
 from alamo.data.valkey.functions import function
-from alamo.data.valkey.life import Life
+from alamo.data.valkey.life import Life, refuse_limit
 from alamo.data.valkey.records import is_plain, joined
 from alamo.data.valkey.requests import Requests
 from alamo.data.valkey.servers import Servers
 from alamo.data.valkey.values import Values, inline_max_bytes
 from alamo.data.valkey.watches import EventWatch, LineWatch, subscribed
-from alamo.errors import QueueFullError, UsageError
+from alamo.errors import QueueFullError
 
 __all__ = ["ValkeyQueueStore"]
 
@@ -47,8 +47,8 @@ class ValkeyQueueStore(QueueStore):
         self._life = life
         buckets = life.buckets
         [self._names] = buckets.names
-        self._values = Values(servers)
         self._requests = Requests(buckets, f"the queue {self.id}", QueueFullError)
+        self._values = Values(self._requests)
         self._finalizer = weakref.finalize(self, life.close)
 
     @classmethod
@@ -66,11 +66,7 @@ class ValkeyQueueStore(QueueStore):
             UsageError: the URL is none, or ``total_mem`` is given.
             DataStoreError: no server can be reached there.
         """
-        if total_mem is not None:
-            raise UsageError(
-                "total_mem limits memory of this machine; a server's is limited by its own "
-                "setting 'maxmemory'"
-            )
+        refuse_limit(total_mem)
         servers = Servers.of(Address.parse(url))
         facts = {"buckets": "1", "maxsize": str(maxsize), "joinable": "1" if joinable else ""}
         return cls(servers, Life.make(servers, "queue", name, facts))
@@ -163,7 +159,7 @@ class ValkeyQueueStore(QueueStore):
 
     def stats(self) -> dict[str, Any]:
         [used] = self._requests.call_all(_USAGE)
-        return {"messages": self.size(), "bytes_used": used}
+        return {"messages": self.size(), "bytes_used": used, "place": self.place}
 
     def handle(self) -> tuple[Any, ...]:
         return "valkey", self._servers.address.url, self.id

@@ -7,9 +7,13 @@ from typing import Any
 
 from alamo.data.valkey.buckets import Buckets
 from alamo.data.valkey.failures import Refusal
+from alamo.data.valkey.nodes import packed, packed_start
 from alamo.errors import DataStoreError, DDictFrozenError
 
 __all__ = ["Requests"]
+
+#: Up to so many arguments the beginnings of commands are kept.
+_PACKED_MOST = 5
 
 
 class Requests:
@@ -29,11 +33,12 @@ class Requests:
         self._full = full
         self._call = buckets.servers.call
         self._change = buckets.servers.change
+        self._starts: dict[tuple[bytes, bytes, int], bytes] = {}
 
     def call(self, names: Sequence[bytes], function: bytes, *arguments: Any) -> Any:
         """Have a function that changes nothing for anybody run over buckets of one shard."""
         try:
-            return self._call(names[0], b"FCALL", function, len(names), *names, *arguments)
+            return self._call(names[0], *self._command(names, function, arguments))
         except Refusal as refusal:
             raise self.error_of(refusal) from None
 
@@ -46,11 +51,25 @@ class Requests:
             again: executing it twice does no harm.
         """
         try:
-            return self._change(
-                names[0], b"FCALL", function, len(names), *names, *arguments, again=again
-            )
+            return self._change(names[0], *self._command(names, function, arguments), again=again)
         except Refusal as refusal:
             raise self.error_of(refusal) from None
+
+    def _command(
+        self, names: Sequence[bytes], function: bytes, arguments: tuple[Any, ...]
+    ) -> tuple[Any, ...]:
+        """The command; packed, where that is worth while: its keys take longer than the rest."""
+        number = len(arguments)
+        if number > _PACKED_MOST or len(names) != len(self.buckets.names[0]):
+            return (b"FCALL", function, len(names), *names, *arguments)
+        if number and type(arguments[-1]) is list:
+            return (b"FCALL", function, len(names), *names, *arguments)
+        key = (function, names[0], number)
+        start = self._starts.get(key)
+        if start is None:
+            start = packed_start((b"FCALL", function, len(names), *names), number)
+            self._starts[key] = start
+        return (start + b"".join(map(packed, arguments)),)
 
     def call_all(self, function: bytes, *arguments: Any) -> list[Any]:
         """Have a function run over all buckets; see ``Buckets.call_all``."""

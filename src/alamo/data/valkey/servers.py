@@ -71,6 +71,7 @@ class Servers:
         self._lock = threading.RLock()
         self._cluster: Any = None
         self._nodes: dict[str, Node] = {}
+        self._primaries: list[Node] = []
         self._routes: dict[bytes, Node] = {}
         self.renewed: weakref.WeakSet[Any] = weakref.WeakSet()
         self._renew_s = time.monotonic() + _RENEW_S
@@ -87,6 +88,7 @@ class Servers:
 
         Args:
             base: the key that says where; it is in the command too.
+            command: its name and arguments, or all of it packed already.
             again: it may be sent again when the connection is lost before its reply has come, as
                 it does no harm when it is executed twice.
 
@@ -110,7 +112,10 @@ class Servers:
             node.idle.append((connection, used_s))
             return self.exchange(base, [command], again)[0]
         try:
-            connection.send_command(*command)
+            if len(command) == 1:
+                connection.send_packed_command(command)
+            else:
+                connection.send_command(*command)
             reply = connection.read_response()
         except CLIENT_ERRORS as error:
             if not isinstance(error, redis.ResponseError):
@@ -262,13 +267,12 @@ class Servers:
         first = self.node_of(b"")
         if self._cluster is None:
             return [first]
-        slots = self._cluster.nodes_manager.slots_cache
-        firsts: dict[str, Node] = {}
-        for slot in sorted(slots):
-            primary = slots[slot][0]
-            if primary.name not in firsts:
-                firsts[primary.name] = self._node(primary)
-        return list(firsts.values())
+        with self._lock:
+            if not self._primaries:
+                slots = self._cluster.nodes_manager.slots_cache
+                primaries = {slots[slot][0].name: slots[slot][0] for slot in sorted(slots)}
+                self._primaries = [self._node(primary) for primary in primaries.values()]
+            return self._primaries
 
     def _route(self, base: bytes) -> Node:
         node = self._routes.get(base)
@@ -295,6 +299,7 @@ class Servers:
         """Have it looked up anew where things are: slots have moved, a replica has taken over."""
         with self._lock:
             self._routes = {}
+            self._primaries = []
             if self._cluster is not None:
                 with contextlib.suppress(*CLIENT_ERRORS):  # nobody knows yet
                     self._cluster.nodes_manager.initialize()
@@ -306,18 +311,20 @@ class Servers:
         lost: redis.RedisError | None = None
         for host, port in self.address.hosts or [("", 0)]:
             where = {"host": host, "port": port} if host else {}
-            client = redis.Redis(**where, db=self.address.db, **arguments)
+            client = redis.Redis(**where, **arguments)
             try:
                 facts = client.info()
             except (redis.ConnectionError, redis.TimeoutError) as error:
                 lost = error
                 continue
+            finally:
+                client.close()
             self._check(facts)
             if self.is_cluster:
                 hosts = [ClusterNode(*host) for host in self.address.hosts]
                 self._cluster = RedisCluster(startup_nodes=hosts, **arguments)
-                client.close()
             else:
+                client = redis.Redis(**where, db=self.address.db, **arguments)
                 node = Node(client.connection_pool)
                 self._nodes = {node.name: node}
             return
@@ -344,8 +351,10 @@ class Servers:
                 f"the URL says cluster={int(address.cluster)}, but {address.place} "
                 + ("is one" if is_cluster else "is none")
             )
-        if is_cluster and address.db:
-            raise UsageError(f"{address.place}: a cluster has no other database than 0")
+        if is_cluster and (address.db or address.socket_path):
+            raise UsageError(
+                f"{address.place} is a cluster: it is reached by host and port, as database 0"
+            )
         self.is_cluster = is_cluster
 
     # -- forks and the end --
@@ -355,6 +364,7 @@ class Servers:
         self._lock = threading.RLock()
         self._cluster = None
         self._nodes = {}
+        self._primaries = []
         self._routes = {}
         self._renew_s = -math.inf
 

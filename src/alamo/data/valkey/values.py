@@ -8,6 +8,7 @@ from typing import NamedTuple
 from alamo.data.store import Packed
 from alamo.data.valkey import parts
 from alamo.data.valkey.buckets import Names
+from alamo.data.valkey.failures import Refusal
 from alamo.data.valkey.functions import function
 from alamo.data.valkey.records import (
     INLINE_MAX_BYTES,
@@ -21,7 +22,7 @@ from alamo.data.valkey.records import (
     reference_of,
     value_of,
 )
-from alamo.data.valkey.servers import Servers
+from alamo.data.valkey.requests import Requests
 from alamo.errors import DataStoreError
 
 __all__ = ["Values", "Written", "inline_max_bytes"]
@@ -29,14 +30,15 @@ __all__ = ["Values", "Written", "inline_max_bytes"]
 _ALIVE = function("alive")
 
 
-#: Where more is stored at once than a server takes in one command, values from here on go ahead.
-_AHEAD_MIN_BYTES = 1 << 20
+#: So much is stored by one command; of more, values from here on go ahead.
+_AT_ONCE_BYTES = 64 << 20
+_AHEAD_MIN_BYTES = 1 << 16
 
 
 def inline_max_bytes(values: Iterable[Packed]) -> int:
     """Up to which size values are stored in records when they are stored all at once."""
     total = sum(len(head) + sum(map(len, buffers)) for head, buffers in values)
-    return INLINE_MAX_BYTES if total <= INLINE_MAX_BYTES else _AHEAD_MIN_BYTES
+    return INLINE_MAX_BYTES if total <= _AT_ONCE_BYTES else _AHEAD_MIN_BYTES
 
 
 class Written(NamedTuple):
@@ -55,24 +57,32 @@ class Values:
     """Makes records of values and values of records.
 
     Args:
-        servers: where parts go, and come from.
+        requests: of the store whose values they are.
     """
 
-    def __init__(self, servers: Servers) -> None:
-        self._servers = servers
+    def __init__(self, requests: Requests) -> None:
+        self._requests = requests
+        self._servers = requests.buckets.servers
 
     def write(
         self, base: bytes, value: Packed, has_ttl: bool, inline_max_bytes: int = INLINE_MAX_BYTES
     ) -> Written:
         """Make a record; a value above ``inline_max_bytes`` is written beside the bucket at once,
-        where it stays for an hour unless its record follows."""
+        where it stays for an hour unless its record follows.
+
+        Raises:
+            DataStoreError: there is no room for it.
+        """
         head, buffers = value
         if not has_ttl and is_plain(head, buffers):
             return Written(head, None)
         body = body_of(head, buffers)
         if body.size <= inline_max_bytes:
             return Written(inline(body, has_ttl), None)
-        reference = parts.write(self._servers, base, body)
+        try:
+            reference = parts.write(self._servers, base, body)
+        except Refusal as refusal:
+            raise self._requests.error_of(refusal) from None
         return Written(in_parts(reference, has_ttl), reference)
 
     def discard(self, staged: Iterable[tuple[bytes, Written]]) -> None:

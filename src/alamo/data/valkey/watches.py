@@ -15,7 +15,7 @@ __all__ = ["KeyWatch", "Subscription", "subscribed"]
 
 #: What is published just before a server dies is lost, so nobody relies on it for longer.
 _RECHECK_S = 0.5
-#: How often it is said that somebody waits: before ``WAITS_MS`` of functions.lua are over.
+#: How often it is said that somebody waits: before ``WAITS_MS`` of lua/common.lua are over.
 _ANNOUNCE_S = 1.0
 
 
