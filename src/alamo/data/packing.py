@@ -8,6 +8,7 @@ other mark, so it is read where it lies.
     01 ...   str, in UTF-8
     02       bytes that are the one buffer
     03       a head that is too large to be one: the first buffer; the others are its buffers
+    04 ...   a count, so many sizes, the buffers of these sizes, and the pickle that they belong to
 
 What is large is never in the head, since a store copies heads while it holds its lock.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import pickle
 import pickletools
+import struct
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -30,6 +32,10 @@ APART_MIN_BYTES: Final = 256 * 1024
 
 _LARGE_BYTES = b"\x02"
 _LARGE_HEAD = b"\x03"
+_JOINED = 0x04
+_JOINED_HEAD: Final = struct.Struct("<BI")
+#: Buffers from here on are no part of the pickle, which is searched for names.
+_BUFFER_MIN_BYTES: Final = 8 * 1024
 #: Numbers and None: values that a pickle of a few bytes holds whole.
 _NUMBERS = ATOMS - {str}
 
@@ -59,12 +65,35 @@ def pack(value: Any) -> Packed:
         except UnicodeEncodeError:  # a lone surrogate: pickle can do it
             head = _dumps(value, ATOMS_PROTOCOL)
     else:
-        head, found = dump(value, apart_bytes=APART_MIN_BYTES)
+        head, found = dump(value, apart_bytes=_BUFFER_MIN_BYTES)
         if found:
             buffers = raw_views(found)
+            if len(head) + sum(map(len, buffers)) < APART_MIN_BYTES:
+                return _join(head, buffers), ()
+            if min(map(len, buffers)) < APART_MIN_BYTES:  # small ones do not stand apart
+                head, found = dump(value, apart_bytes=APART_MIN_BYTES)
+                buffers = raw_views(found)
     if len(head) >= APART_MIN_BYTES:
         return _LARGE_HEAD, (head, *buffers)
     return head, buffers
+
+
+def _join(head: bytes, buffers: Sequence[memoryview]) -> bytes:
+    sizes = struct.pack(f"<{len(buffers)}Q", *map(len, buffers))
+    return b"".join((_JOINED_HEAD.pack(_JOINED, len(buffers)), sizes, *buffers, head))
+
+
+def _split(joined: bytes) -> tuple[memoryview, list[bytearray]]:
+    """The pickle, and copies of the buffers that may be written to."""
+    _, count = _JOINED_HEAD.unpack_from(joined)
+    sizes = struct.unpack_from(f"<{count}Q", joined, _JOINED_HEAD.size)
+    at = _JOINED_HEAD.size + 8 * count
+    whole = memoryview(joined)
+    buffers = []
+    for size in sizes:
+        buffers.append(bytearray(whole[at : at + size]))
+        at += size
+    return whole[at:], buffers
 
 
 def unpack(head: bytes, buffers: Sequence[Any] = ()) -> Any:
@@ -87,6 +116,9 @@ def unpack(head: bytes, buffers: Sequence[Any] = ()) -> Any:
         return head[1:].decode()
     if form == 0x02:
         return bytes(buffers[0])
+    if form == _JOINED:
+        pickled, copies = _split(head)
+        return _loads(pickled, buffers=copies)
     whole = buffers[0]
     if whole[0] == 0x80:
         return _loads(whole, buffers=buffers[1:])
@@ -105,6 +137,9 @@ def type_name(head: bytes, buffers: Sequence[Any] = ()) -> str:
     form = head[0]
     if form == 0x03 and buffers:
         head = bytes(buffers[0])
+        form = head[0]
+    elif form == _JOINED:
+        head = bytes(_split(head)[0])
         form = head[0]
     if form != 0x80:
         return "str" if form == 0x01 else "bytes"

@@ -23,11 +23,11 @@ from alamo.data.lmdb.consumer import SLOTS, SLOTS_MAX, is_slot_free
 from alamo.data.lmdb.control import ATTENTION, DESTROYED, WAITERS
 from alamo.data.lmdb.environment import Environment, NoRoom, Transaction
 from alamo.data.lmdb.files import LAST_PAGE, OTHER_LAST_PAGE, PAGE_BYTES
-from alamo.data.lmdb.messages import APART_MIN_BYTES, join
 from alamo.data.lmdb.records import Record, Reference
 from alamo.data.lmdb.taker import ROOM, Taker
 from alamo.data.lmdb.taking import forget_copies, lease_in
 from alamo.data.lmdb.waiters import Waiters
+from alamo.data.packing import APART_MIN_BYTES
 from alamo.data.store import Packed, Watch
 from alamo.errors import DataStoreError, QueueFullError
 
@@ -47,7 +47,7 @@ _index = struct.Struct(">I").pack
 #: What LMDB keeps within a page of other records.
 _INLINE_MAX_BYTES: Final = PAGE_BYTES // 2 - 64
 #: Heads from here on lie with the buffers, so that records stay small.
-_HEAD_MAX_BYTES: Final = 1 << 16
+_HEAD_MAX_BYTES: Final = APART_MIN_BYTES
 #: What is put in one transaction, which keeps all others waiting, and aside before it.
 _PUT_MAX: Final = 10_000
 _PUT_MAX_BYTES: Final = 64 << 20
@@ -212,9 +212,9 @@ class Line:
 
     def _put_aside(self, head: bytes, buffers: Sequence[Any]) -> _Stored:
         """Store what of a message does not go into its record."""
-        if len(head) + sum(map(len, buffers)) < APART_MIN_BYTES:
-            return join(head, buffers), None
         is_head_apart = len(head) >= _HEAD_MAX_BYTES
+        if not (buffers or is_head_apart):
+            return head, None
         if is_head_apart:
             buffers, head = (head, *buffers), b""
         shard = next(self._shards) % self.buffers.shards

@@ -14,7 +14,6 @@ from alamo.data.lmdb.consumer import BUSY_UNTIL, Consumer
 from alamo.data.lmdb.control import ATTENTION, DESTROYED, WAITERS
 from alamo.data.lmdb.environment import Transaction
 from alamo.data.lmdb.files import LAST_PAGE, OTHER_LAST_PAGE
-from alamo.data.lmdb.messages import split
 from alamo.data.lmdb.records import MARK, parse
 from alamo.data.lmdb.taking import Taking, copy_mark, may_be_leased, take_alone, take_in
 from alamo.data.store import Packed
@@ -189,7 +188,7 @@ class Taker:
     def _message(self, record: bytes) -> Packed:
         """The message of a record that is taken; large buffers are copied out and removed."""
         if record[0] < MARK:
-            return split(record)
+            return record, ()
         parsed = parse(record)
         reference = parsed.reference
         assert reference is not None
