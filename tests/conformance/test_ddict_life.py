@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pickle
+import threading
 from typing import Any
 
+import numpy as np
 import pytest
 from _engines import MakeBatch
 from _stores import MakeDDict
@@ -57,6 +59,42 @@ def test_a_destroyed_one_is_gone_for_all(make_ddict: MakeDDict) -> None:
         pickle.loads(handle)
 
 
+def test_closing_inside_a_borrow(make_ddict: MakeDDict) -> None:
+    d = make_ddict({"a": np.ones(1_000_000)})
+    with d.borrow("a") as view:
+        d.close()
+        assert view.sum() == 1_000_000
+
+
+def test_closing_while_other_threads_are_inside(make_ddict: MakeDDict) -> None:
+    d = make_ddict({"a": np.ones(1_000_000), "n": 0})
+    inside = threading.Barrier(4)
+    sums, ended = [], []
+
+    def borrow() -> None:
+        with d.borrow("a") as view:
+            inside.wait(work.PATIENCE_S)
+            inside.wait(work.PATIENCE_S)
+            sums.append(view.sum())
+
+    def change() -> None:
+        with d.transaction():
+            d["n"] = 1
+            inside.wait(work.PATIENCE_S)
+            inside.wait(work.PATIENCE_S)
+        ended.append(True)
+
+    threads = [threading.Thread(target=do) for do in (borrow, borrow, change)]
+    for thread in threads:
+        thread.start()
+    inside.wait(work.PATIENCE_S)
+    d.close()
+    inside.wait(work.PATIENCE_S)
+    for thread in threads:
+        thread.join(work.PATIENCE_S)
+    assert (sums, ended) == ([1_000_000, 1_000_000], [True])
+
+
 @pytest.mark.needs("names")
 def test_a_name_is_one_dictionary(make_ddict: MakeDDict) -> None:
     d = make_ddict({"a": 1}, name="some name/é", wait_for_keys=True)
@@ -77,6 +115,12 @@ def test_options_that_exclude_each_other() -> None:
         DDict(url="valkey://localhost", directory=".")
     with pytest.raises(ValueError, match="amount of memory"):
         DDict(total_mem="plenty")
+    with pytest.raises(UsageError, match=r"whole number of bytes .* not 1.5"):
+        DDict(total_mem=1.5)  # type: ignore[arg-type]
+    with DDict(total_mem=1e8) as d:  # type: ignore[arg-type]
+        assert d.stats()["bytes_limit"] <= 100_000_000
+    with pytest.raises(UsageError, match="a name is a str, not 5"):
+        DDict(name=5)  # type: ignore[arg-type]
 
 
 @pytest.mark.needs("one shard")

@@ -278,3 +278,12 @@ def test_sweeping_skips_what_is_no_directory() -> None:
         (parent / "file").write_text("")
         assert directories.sweep(str(parent), ()) == []
         (parent / "file").unlink()
+
+
+def test_a_transaction_cannot_destroy_what_it_changes() -> None:
+    with DDict({"a": 1}) as d:
+        with d.transaction():
+            d["a"] = 2
+            with pytest.raises(UsageError, match="leave the block first"):
+                d.destroy()
+        assert d["a"] == 2

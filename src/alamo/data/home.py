@@ -154,6 +154,14 @@ class Home:
                 self._is_kept = False
                 self.release()
 
+    def hold(self) -> None:
+        """One user more, in a process that has it open: it stays open until its ``release``.
+
+        Not inside a write transaction: another thread may be closing, and wait for that to end.
+        """
+        with _lock:
+            self.users += 1
+
     def release(self) -> None:
         """One user is done.  With the last one the process closes it, and the last process
         removes it."""

@@ -49,7 +49,8 @@ def make_dict_store(
         UsageError: ``directory`` and ``url`` exclude each other.
         DataStoreError: it cannot be made or reached there.
     """
-    limit = parse_size(total_mem) if isinstance(total_mem, str) else total_mem
+    limit = _limit_of(total_mem)
+    _check_name(name)
     if url is None:
         kind = _kind(_DICT_STORES, "embedded")
         made = kind.make(name=name, directory=directory, total_mem=limit)
@@ -92,7 +93,8 @@ def make_queue_store(
     Raises:
         UsageError, DataStoreError: as :func:`make_dict_store`.
     """
-    limit = parse_size(total_mem) if isinstance(total_mem, str) else total_mem
+    limit = _limit_of(total_mem)
+    _check_name(name)
     options = {"maxsize": maxsize, "joinable": joinable, "name": name, "total_mem": limit}
     if url is None:
         made = _kind(_QUEUE_STORES, "embedded").make(directory=directory, **options)
@@ -114,6 +116,28 @@ def open_queue_store(handle: tuple[Any, ...]) -> QueueStore:
     store: QueueStore = open_one(*handle[1:])
     lingering.keep(handle, lambda: open_one(*handle[1:]))
     return store
+
+
+def _limit_of(total_mem: Any) -> int | None:
+    """A number of bytes, however it was written."""
+    if isinstance(total_mem, str):
+        return parse_size(total_mem)
+    if total_mem is None:
+        return None
+    try:
+        bytes_ = int(total_mem)
+        if bytes_ == total_mem:
+            return bytes_
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise UsageError(
+        f"total_mem is a whole number of bytes or a text such as '4 GiB', not {total_mem!r}"
+    )
+
+
+def _check_name(name: Any) -> None:
+    if name is not None and not isinstance(name, str):
+        raise UsageError(f"a name is a str, not {name!r}")
 
 
 def _kind(kinds: dict[str, tuple[str, str]], name: str) -> Any:

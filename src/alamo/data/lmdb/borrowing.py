@@ -56,6 +56,7 @@ class Borrow:
         while True:
             raw = environment.opened
             environment.holders += 1
+            self._dict.home.hold()  # handles may be closed inside the block
             txn = None
             try:
                 txn = environment.begin(None, None, False, True)
@@ -75,11 +76,11 @@ class Borrow:
             self._let_go(environment, txn)
             return None
 
-    @staticmethod
-    def _let_go(environment: Environment, txn: Transaction) -> None:
+    def _let_go(self, environment: Environment, txn: Transaction) -> None:
         if txn is not None:
             txn.abort()
         environment.holders -= 1
+        self._dict.home.release()
 
     def __exit__(
         self,
@@ -89,7 +90,10 @@ class Borrow:
     ) -> None:
         environment, txn = self._environment, self._txn
         self._environment = self._txn = None
-        if environment is None or self._pid != os.getpid():  # a parent's
+        if environment is None:
+            return
+        if self._pid != os.getpid():  # a parent's transaction
+            self._dict.home.release()
             return
         self._let_go(environment, txn)
         took_s = time.monotonic() - self._started_s

@@ -103,6 +103,8 @@ class Handle(DictStore):
             self._home.release()
 
     def destroy(self) -> None:
+        if self._dict.inside() is not None:
+            raise UsageError("a transaction destroys its DDict: leave the block first")
         self._dict.destroy()
         self._home.destroy()
         self.close()
@@ -182,7 +184,12 @@ class _Block:
     def __enter__(self) -> None:
         inside = self._dict.inside()
         if inside is None:
-            self._dict.current[get_ident()] = WriteTransaction(self._dict.records)
+            self._dict.home.hold()  # handles may be closed inside the block
+            try:
+                self._dict.current[get_ident()] = WriteTransaction(self._dict.records)
+            except BaseException:
+                self._dict.home.release()
+                raise
         else:
             inside.depth += 1
 
@@ -198,7 +205,10 @@ class _Block:
         if inside.depth:
             return
         del self._dict.current[get_ident()]
-        if error is not None:
-            self._dict.abort(inside)
-        elif inside.is_own:
-            self._dict.commit(inside)
+        try:
+            if error is not None:
+                self._dict.abort(inside)
+            elif inside.is_own:
+                self._dict.commit(inside)
+        finally:
+            self._dict.home.release()
