@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import mmap
 import os
 import pickle
 import random
@@ -114,6 +115,28 @@ def test_writers_killed_inside_a_transaction(d: DDict[Any, Any], kills: int) -> 
         d["survivor"] = kill
         assert time.monotonic() - before_s < 5
         assert d == {"a": 0, "b": 0, "survivor": kill, "waiting": kill}
+
+
+def forget_who_waits(lock_file: str) -> None:
+    """Free the lock of writers as its owner would who is killed with a wake-up on its way."""
+    with open(lock_file, "r+b") as file, mmap.mmap(file.fileno(), 4096) as memory:
+        work.wait_until(lambda: memory[67] & 0x80)  # somebody sleeps
+        memory[64:68] = bytes(4)
+
+
+def test_a_writer_whom_a_wake_up_has_missed_goes_on(d: DDict[Any, Any]) -> None:
+    d.update(a=0, b=0)
+    lock_file = f"{d.stats()['place']}/records-lock"
+    inside = Mark()
+    owner = children.fork(stay_inside, d, inside)
+    inside.wait(1)
+    with children.child(d.__setitem__, "late", 1):
+        with children.child(forget_who_waits, lock_file):
+            pass
+        children.kill(owner)
+        for i in range(1000):
+            d["other"] = i
+    assert d["late"] == 1
 
 
 def test_orphans_are_swept_while_others_write(d: DDict[Any, Any]) -> None:

@@ -17,7 +17,13 @@ import lmdb
 from alamo.data.lmdb.borrowing import Borrow
 from alamo.data.lmdb.control import ATTENTION
 from alamo.data.lmdb.environment import Transaction
-from alamo.data.lmdb.files import LAST_PAGE, OTHER_LAST_PAGE, PAGE_BYTES
+from alamo.data.lmdb.files import (
+    EVEN_TRANSACTION,
+    LAST_PAGE,
+    OTHER_LAST_PAGE,
+    PAGE_BYTES,
+    WAKE_MASK,
+)
 from alamo.data.lmdb.many_keys import ManyKeys
 from alamo.data.lmdb.open_dict import HEAD_MAX_BYTES
 from alamo.data.lmdb.records import KEY_MAX_BYTES, MARK, Record, parse
@@ -89,6 +95,8 @@ class EmbeddedDictStore(ManyKeys):
                     old = txn.replace(key, head)
                     if old is None or old[0] < MARK:
                         txn.commit()
+                        if not words[EVEN_TRANSACTION] & WAKE_MASK:
+                            records.wake_writer()
                         return
                 txn.abort()
             except lmdb.Error:

@@ -23,7 +23,9 @@ import lmdb
 from alamo.data.home import Home
 from alamo.data.lmdb.control import ALLOCATED
 from alamo.data.lmdb.files import (
+    EVEN_TRANSACTION,
     PAGE_BYTES,
+    WAKE_MASK,
     MetaPages,
     keep_for_ever,
     make_lock_file,
@@ -31,6 +33,7 @@ from alamo.data.lmdb.files import (
     open_tables,
 )
 from alamo.data.lmdb.space import SMALL_PAGES, Space, reserve
+from alamo.data.lmdb.write_lock import WriteLock
 from alamo.errors import DataStoreError, UsageError
 
 __all__ = ["Environment", "NoRoom", "Transaction"]
@@ -122,6 +125,7 @@ class Environment:
         self._raw = opened = open_file(self._path, map_bytes, sum(map(len, self._tables)))
         opened.reader_check()
         self._meta = MetaPages(opened, self._path)
+        self._lock = WriteLock(self._path)
         self.words = self._meta.words
 
     def _know_pages(self) -> None:
@@ -185,6 +189,8 @@ class Environment:
                 self.ensure(txn, pages, is_removal)
                 result = work(txn)
                 txn.commit()
+                if not self.words[EVEN_TRANSACTION] & WAKE_MASK:
+                    self.wake_writer()
                 return result
             except (lmdb.Error, NoRoom) as error:
                 if txn is not None:
@@ -200,6 +206,10 @@ class Environment:
                     txn.abort()
                 raise
         raise DataStoreError(f"{self._path} has been opened anew {_RETRIES_MAX} times in one call")
+
+    def wake_writer(self) -> None:
+        """Have one who waits to write look again: he may have been forgotten."""
+        self._lock.wake_one()
 
     def _patience(self, is_removal: bool) -> Iterator[bool]:
         """What to do before it is believed that LMDB has no page: freed ones may be used after

@@ -24,6 +24,10 @@ _READERS_MAX: Final = 512
 #: What the lock file takes with so many readers.
 _LOCK_FILE_BYTES: Final = 9 * 4096
 _GLANCES_MAX: Final = 1000
+#: The number of the last transaction, if that is even.
+EVEN_TRANSACTION: Final = LAST_PAGE + 1
+#: So often, in transactions, one of those who wait for the write lock is woken for no reason.
+WAKE_MASK: Final = 255
 
 
 def make_lock_file(path: str) -> None:

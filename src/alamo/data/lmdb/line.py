@@ -22,7 +22,13 @@ from alamo.data.lmdb.busy_watch import BusyWatch
 from alamo.data.lmdb.consumer import SLOTS, SLOTS_MAX, is_slot_free
 from alamo.data.lmdb.control import ATTENTION, DESTROYED, WAITERS
 from alamo.data.lmdb.environment import Environment, NoRoom, Transaction
-from alamo.data.lmdb.files import LAST_PAGE, OTHER_LAST_PAGE, PAGE_BYTES
+from alamo.data.lmdb.files import (
+    EVEN_TRANSACTION,
+    LAST_PAGE,
+    OTHER_LAST_PAGE,
+    PAGE_BYTES,
+    WAKE_MASK,
+)
 from alamo.data.lmdb.records import Record, Reference
 from alamo.data.lmdb.taker import ROOM, Taker
 from alamo.data.lmdb.taking import forget_copies, lease_in
@@ -162,6 +168,8 @@ class Line:
                     self.waiters.wake(names)
             txn.put(_key(txn.id()), head)
             txn.commit()
+            if not words[EVEN_TRANSACTION] & WAKE_MASK:
+                environment.wake_writer()
         except (lmdb.Error, NoRoom):
             if txn is not None:
                 txn.abort()

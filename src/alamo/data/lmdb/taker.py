@@ -13,7 +13,7 @@ import lmdb
 from alamo.data.lmdb.consumer import BUSY_UNTIL, Consumer
 from alamo.data.lmdb.control import ATTENTION, DESTROYED, WAITERS
 from alamo.data.lmdb.environment import Transaction
-from alamo.data.lmdb.files import LAST_PAGE, OTHER_LAST_PAGE
+from alamo.data.lmdb.files import EVEN_TRANSACTION, LAST_PAGE, OTHER_LAST_PAGE, WAKE_MASK
 from alamo.data.lmdb.records import MARK, parse
 from alamo.data.lmdb.taking import Taking, copy_mark, may_be_leased, take_alone, take_in
 from alamo.data.store import Packed
@@ -142,6 +142,8 @@ class Taker:
                 record = take_alone(txn, self._control, consumer, now_ns)
                 if record is not None:
                     txn.commit()
+                    if not words[EVEN_TRANSACTION] & WAKE_MASK:
+                        environment.wake_writer()
                     consumer.note(1, now_ns)
                     return record
             txn.abort()

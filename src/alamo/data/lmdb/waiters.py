@@ -156,6 +156,7 @@ class _Watch:
         if self._bell.wait(wait_s):
             self._is_registered = False
         elif wait_s == RECHECK_S:  # a writer may have taken the name and been killed
+            self._waiters.environment.wake_writer()
             self._register()
 
     def _register(self) -> None:
