@@ -24,6 +24,9 @@ SLOTS: Final = OWN + 8
 SLOTS_MAX: Final = 256
 
 _IDLE_NS: Final = 1 << 62
+#: From message to message where many come, and how many of them are worth a transaction.
+_RUSH_NS: Final = 15_000
+_MANY: Final = 24
 #: struct flock
 _FLOCK: Final = struct.Struct("hhqqi")
 
@@ -72,6 +75,11 @@ class Consumer:
         if self.number < 0:
             return 0
         return leases.next_size(self._got + self.next, now_ns - self._taken_ns) - 1
+
+    def is_hasty(self) -> bool:
+        """Whether it has got a few messages on lease, of many that come: it would take the next
+        few, and be in the way of whoever puts them, where a little later it takes them at once."""
+        return 0 < self.next < _MANY and self.pace_ns < _RUSH_NS
 
     def note(self, got: int, now_ns: int) -> None:
         """It takes that many messages in a transaction, and has dealt with those on lease."""

@@ -106,6 +106,7 @@ class Line:
         """Give back what is on lease, and close the files."""
         self.taker.close()
         self.environment.close()
+        self.waiters.close()
 
     def after_fork(self) -> None:
         """In the child of a fork."""
@@ -115,6 +116,7 @@ class Line:
 
     def leave(self) -> None:
         """The interpreter ends; what is on lease goes back when the lease ends."""
+        self.waiters.close()
         self.environment.leave()
 
     def destroy(self) -> None:

@@ -69,10 +69,12 @@ class OpenDict:
     def close(self) -> None:
         """The last handle is closed."""
         self.records.close()
+        self.waiters.close()
 
     def leave(self) -> None:
         """The interpreter ends."""
         self.records.leave()
+        self.waiters.close()
 
     def after_fork(self) -> None:
         """In the child: threads other than this one are not here, nor are their transactions."""

@@ -133,3 +133,4 @@ class EmbeddedQueueStore(QueueStore):
         if not self._line.is_destroyed():
             self._line.destroy()
         self._home.destroy()
+        self._home.unkeep()

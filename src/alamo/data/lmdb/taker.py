@@ -28,6 +28,8 @@ __all__ = ["ROOM", "Taker"]
 ROOM: Final = b"room"
 #: How often one who waits for the end of a lease looks whether it ended early.
 _LEASE_NAP_S: Final = 0.000_2
+#: A consumer that is faster than its producer lets some messages come before it takes the next.
+_NAP_S: Final = 0.000_05
 #: Where messages come faster than this, the next will be there soon.
 _BUSY_PACE_NS: Final = 100_000
 
@@ -98,6 +100,8 @@ class Taker:
         if consumer is None:
             self._line.check()
             consumer = self._consumer = Consumer(self._line.home)
+        if pending is None and limit == 1 and consumer.is_hasty():
+            time.sleep(_NAP_S)
         while True:
             now_ns = monotonic_ns()
             ahead = consumer.ahead(now_ns) if limit == 1 and not self._line.maxsize else 0

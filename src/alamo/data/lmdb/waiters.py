@@ -8,10 +8,8 @@ killed in between wakes nobody: so a waiter looks for itself every half second.
 
 from __future__ import annotations
 
-import atexit
 import os
 import secrets
-import select
 import socket
 import threading
 import time
@@ -29,6 +27,8 @@ __all__ = ["TABLE", "Waiters"]
 TABLE: Final = "waiters"
 RECHECK_S: Final = 0.5
 _RING: Final = b"\0"
+#: Waiters that a process stays connected with.
+_LINES_MAX: Final = 32
 
 
 class Waiters:
@@ -42,6 +42,7 @@ class Waiters:
         self.home = home
         self.environment = environment
         self._local = threading.local()  # .bell: this thread's
+        self._lines: dict[bytes, socket.socket] = {}
 
     def watch(self, topic: bytes) -> _Watch:
         """A context manager whose :class:`alamo.data.store.Watch` is woken by ``topic``.
@@ -80,16 +81,37 @@ class Waiters:
     def wake(self, names: Sequence[bytes]) -> None:
         """Ring for those that :meth:`take` gave.  One who is gone is left out."""
         for name in names:
-            path = self.home.socket_path(name.decode())
             try:
-                _sender().sendto(_RING, path)
+                (self._lines.get(name) or self._line_to(name)).send(_RING)
             except ConnectionRefusedError:  # its process was killed
+                self._lines.pop(name, None)
                 try:
-                    os.unlink(path)
+                    os.unlink(f"{self.home.path}/{name.decode()}")
                 except OSError:
                     pass
             except OSError:  # it has gone, or has not yet heard ten others
                 pass
+
+    def _line_to(self, name: bytes) -> socket.socket:
+        """A socket connected with a waiter's: to ring costs 10 us less than by its path."""
+        line = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        try:
+            line.connect(self.home.socket_path(name.decode()))
+        except BaseException:
+            line.close()
+            raise
+        if len(self._lines) >= _LINES_MAX:
+            self.close()
+        self._lines[name] = line
+        return line
+
+    def close(self) -> None:
+        """Be connected with no waiter any more."""
+        while self._lines:
+            self._lines.popitem()[1].close()
+
+    def __del__(self) -> None:
+        self.close()
 
     def bell(self) -> _Bell:
         """This thread's."""
@@ -156,24 +178,22 @@ class _Bell:
         self.pid = os.getpid()
         self.name = f"w{secrets.token_hex(6)}".encode()
         self._path = f"{home.path}/{self.name.decode()}"
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(home.socket_path(self.name.decode()))
-        self._poll = select.poll()
-        self._poll.register(self._socket, select.POLLIN)
 
     def wait(self, wait_s: float) -> bool:
         """Whether it has rung within that time."""
-        if not self._poll.poll(wait_s * 1000):
-            return False
+        self._socket.settimeout(wait_s)
         try:
             self._socket.recv(1)  # one is enough: one more that has rung ends the next wait early
-        except BlockingIOError:
+        except (TimeoutError, BlockingIOError):
             return False
         return True
 
     def hush(self) -> bool:
         """Whether it has rung since it was asked last."""
         has_rung = False
+        self._socket.settimeout(0)
         while True:
             try:
                 self._socket.recv(1)
@@ -189,14 +209,3 @@ class _Bell:
                     os.unlink(self._path)
                 except OSError:
                     pass
-
-
-_sending: socket.socket | None = None
-
-
-def _sender() -> socket.socket:
-    global _sending
-    if _sending is None:
-        _sending = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        atexit.register(_sending.close)  # else Python warns of it where warnings are shown
-    return _sending
