@@ -12,7 +12,7 @@ from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_type
 
 import numpy as np
 import pytest
@@ -354,3 +354,13 @@ def test_subclasses(make_ddict: MakeDDict) -> None:
             assert one.timeout == 30
             assert one.get("c") is None
         assert pickle.loads(pickle.dumps(d)).colour == "red"
+
+
+def test_types_of_what_comes_back(make_ddict: MakeDDict) -> None:
+    d: DDict[str, int] = make_ddict({"a": 1})
+    assert_type(d.get("a"), int | None)
+    assert_type(d.get("b", 2), int)
+    assert_type(d.get("b", "none"), int | str)
+    assert_type(d.setdefault("a", 2), int)
+    assert_type(d.pop("b", None), int | None)
+    assert_type(d.pop("a"), int)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import reprlib
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, overload
 
 from alamo.core.keys import decode, encode, is_plain
 from alamo.data.packing import pack, type_name, unpack
@@ -18,6 +18,7 @@ __all__ = ["K", "StoredMapping", "V", "kept_of"]
 
 K = TypeVar("K")
 V = TypeVar("V")
+_D = TypeVar("_D")
 
 #: Types of which every key is plain, known without a call.
 _PLAIN = frozenset({int, str, bytes, type(None)})
@@ -90,11 +91,19 @@ class StoredMapping(MutableMapping[K, V]):
     def __contains__(self, key: object) -> bool:
         return self._store.contains(encode(key))
 
+    @overload
+    def get(self, key: K, /) -> V | None: ...
+    @overload
+    def get(self, key: K, /, default: V | _D) -> V | _D: ...
     def get(self, key: K, /, default: Any = None) -> Any:
         """Return the value of ``key``, or ``default``; never waits."""
         found = self._get(encode(key))
         return default if found is None else self._unpacked(key, found)
 
+    @overload
+    def setdefault(self, key: K, /) -> V | None: ...
+    @overload
+    def setdefault(self, key: K, default: V, /) -> V: ...
     def setdefault(self, key: K, default: Any = None, /) -> Any:
         """Store ``default`` unless the key is there, and return what is there then.
 
@@ -104,6 +113,10 @@ class StoredMapping(MutableMapping[K, V]):
         found = self._store.add(encoded, kept, head, buffers)
         return default if found is None else self._unpacked(key, found)
 
+    @overload
+    def pop(self, key: K, /) -> V: ...
+    @overload
+    def pop(self, key: K, /, default: V | _D) -> V | _D: ...
     def pop(self, key: K, /, default: Any = _NOTHING) -> Any:
         """Remove a key and return its value; ``default``, if given, when there is none.
 
