@@ -178,9 +178,10 @@ def hold(d: DDict[Any, Any], holding: Mark) -> None:
 
 def test_dead_readers_hold_no_space(d: DDict[Any, Any]) -> None:
     d["large"] = np.zeros(LARGE)
-    holding = Mark()
-    pids = [children.fork(hold, d, holding) for _ in range(3)]
-    holding.wait(3)
+    marks = [Mark() for _ in range(3)]
+    pids = [children.fork(hold, d, mark) for mark in marks]
+    for mark in marks:
+        mark.wait(1)
     for pid in pids:
         children.kill(pid)
     for i in range(300):
