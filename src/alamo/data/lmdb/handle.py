@@ -11,11 +11,12 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from alamo.data.checkpoints import read_checkpoint, write_checkpoint
-from alamo.data.home import Home, make_home, share_home
+from alamo.data.home import Home, share_home
 from alamo.data.lmdb.control import ATTENTION, FROZEN
 from alamo.data.lmdb.environment import Transaction
 from alamo.data.lmdb.open_dict import OpenDict
 from alamo.data.lmdb.records import table_key
+from alamo.data.lmdb.room import buffer_files, make_roomy_home
 from alamo.data.lmdb.snapshot import entries_at_once
 from alamo.data.lmdb.transaction import WriteTransaction
 from alamo.data.store import DictStore, Watch
@@ -23,12 +24,6 @@ from alamo.errors import UsageError
 
 __all__ = ["Handle"]
 
-#: Dictionaries that may have so much get files of their own for the buffers of large values.
-_LARGE_BYTES: Final = 1 << 30
-_FILES: Final = 4
-_TOTAL_MIN_BYTES: Final = 1 << 20
-_MAP_MIN_BYTES: Final = 64 << 20
-_MAP_MAX_BYTES: Final = 1 << 42
 _RESTORED_AT_ONCE: Final = 1000
 
 
@@ -39,7 +34,7 @@ class Handle(DictStore):
         """Take over one use of a home."""
         self._home = home
         self._is_closed = False
-        files = _FILES if home.about.map_bytes >= _LARGE_BYTES else 0
+        files = buffer_files(home)
         self._dict = home.part("dict", lambda: OpenDict(home, files))
         self._records = self._dict.records
         self._current = self._dict.current
@@ -55,18 +50,13 @@ class Handle(DictStore):
         directory: str | os.PathLike[str] | None = None,
         total_mem: int | None = None,
     ) -> Self:
-        """Make a dictionary, or open the one of that name; see :func:`make_home`."""
-        if total_mem is not None and total_mem < _TOTAL_MIN_BYTES:
-            raise UsageError(
-                f"total_mem={total_mem} is too small for a DDict, which takes most of a MiB when "
-                f"it is empty: give at least {_TOTAL_MIN_BYTES} bytes"
-            )
-        home = make_home(
+        """Make a dictionary, or open the one of that name; see :func:`make_roomy_home`."""
+        home = make_roomy_home(
             "ddict",
+            "DDict",
             name=name,
             directory=directory,
-            total_bytes=total_mem,
-            map_bytes=lambda room: min(max(room, _MAP_MIN_BYTES), _MAP_MAX_BYTES),
+            total_mem=total_mem,
         )
         return cls._over(home)
 

@@ -5,21 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Final, Self
+from typing import Any, Self
 
-from alamo.data.home import Home, make_home, share_home
+from alamo.data.home import Home, share_home
 from alamo.data.lmdb.line import Line
+from alamo.data.lmdb.room import buffer_files, make_roomy_home
 from alamo.data.store import Packed, QueueStore, Watch
-from alamo.errors import UsageError
 
 __all__ = ["EmbeddedQueueStore"]
-
-#: Queues that may have so much get files of their own for the buffers of large messages.
-_LARGE_BYTES: Final = 1 << 30
-_FILES: Final = 4
-_TOTAL_MIN_BYTES: Final = 1 << 20
-_MAP_MIN_BYTES: Final = 64 << 20
-_MAP_MAX_BYTES: Final = 1 << 42
 
 
 class EmbeddedQueueStore(QueueStore):
@@ -29,7 +22,7 @@ class EmbeddedQueueStore(QueueStore):
         """Take over one use of a home."""
         self._home = home
         self._is_closed = False
-        files = _FILES if home.about.map_bytes >= _LARGE_BYTES else 0
+        files = buffer_files(home)
         self._line = line = home.part("line", lambda: Line(home, files))
         self.id = home.about.id
         self.place = home.path
@@ -49,18 +42,13 @@ class EmbeddedQueueStore(QueueStore):
         directory: str | os.PathLike[str] | None = None,
         total_mem: int | None = None,
     ) -> Self:
-        """Make a queue, or open the one of that name; see :func:`make_home`."""
-        if total_mem is not None and total_mem < _TOTAL_MIN_BYTES:
-            raise UsageError(
-                f"total_mem={total_mem} is too small for a Queue, which takes most of a MiB when "
-                f"it is empty: give at least {_TOTAL_MIN_BYTES} bytes"
-            )
-        home = make_home(
+        """Make a queue, or open the one of that name; see :func:`make_roomy_home`."""
+        home = make_roomy_home(
             "queue",
+            "Queue",
             name=name,
             directory=directory,
-            total_bytes=total_mem,
-            map_bytes=lambda room: min(max(room, _MAP_MIN_BYTES), _MAP_MAX_BYTES),
+            total_mem=total_mem,
             settings={"maxsize": maxsize, "joinable": joinable},
         )
         return cls._over(home)
